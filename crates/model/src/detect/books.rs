@@ -32,14 +32,22 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             stays: STAYS,
         });
     };
-    let mut other = vec![Count::default(); look.interval.interfaces.len()];
-    let others = look.interval.rows.walk().filter(|row| row.other()).map(|row| row.flow());
+    let interfaces = &look.interval.interfaces;
+    let mut other = vec![Count::default(); interfaces.len()];
+    // A fleet's hosts report sums by tunnel, too, and not only where a table is full.
+    let is_fleet = look.interval.once().is_of_fleet();
+    let may_be_full = |i: u16| {
+        let fill = interfaces.get(usize::from(i)).map(|i| i.fill).unwrap_or_default();
+        !is_fleet || fill.used.saturating_mul(4) >= fill.size.saturating_mul(3).max(1)
+    };
+    let others = look.interval.rows.walk().filter(|r| r.other() && may_be_full(r.interface()));
+    let others = others.map(|row| row.flow());
     for flow in others.filter(|f| !f.key.is_aged()) {
         if let Some(sum) = other.get_mut(usize::from(flow.interface)) {
             *sum += flow.counters.rx() + flow.counters.tx();
         }
     }
-    for (i, other) in look.interval.interfaces.iter().zip(other) {
+    for (i, other) in interfaces.iter().zip(other) {
         let name = &i.name;
         if i.stale {
             let text = format!("the counters of {name} cannot be read: the values shown are old");
@@ -82,10 +90,37 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
 #[cfg(test)]
 mod tests {
     use super::{
+        super::Detectors,
         super::stage::{Stage, talk},
         Severity, Topic,
     };
-    use crate::flow::{Books, Count, Stop};
+    use crate::{
+        flow::{Books, Count, HookKind, Stop},
+        interface::{Fill, Interface},
+        rows::Rows,
+        snapshot::Interval,
+    };
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn sums_of_a_fleet_are_no_full_table() {
+        let mut sum = talk(2, None, 0, 40);
+        sum.key.other = true;
+        let found = |used| {
+            let mut rows = Rows::default();
+            rows.push_flow(0, &sum);
+            let fill = Fill { used, size: 65_536 };
+            let host = Interface { hook: HookKind::Fleet, fill, ..Interface::new(0, "node-a") };
+            let second = Duration::from_secs(1);
+            let until = SystemTime::UNIX_EPOCH + second;
+            let interval = Interval::new(SystemTime::UNIX_EPOCH, until, second, vec![host], rows);
+            let mut detectors = Detectors::default();
+            detectors.step(&interval, None);
+            detectors.findings().map(|f| f.text.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(1000), [""; 0]);
+        assert!(found(60_000)[0].contains("the table of node-a is full"));
+    }
 
     #[test]
     fn packets_without_a_row_are_found() {
