@@ -87,6 +87,10 @@ pub enum Action {
     MuchNewer,
     /// To the interval with the most traffic.
     Peak,
+    /// To the peak or finding before this.
+    PlaceBefore,
+    /// To the peak or finding after this.
+    PlaceAfter,
     /// To the interval of the most recent configuration change.
     Event,
     /// Play a capture faster.
@@ -284,6 +288,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(&[c('{')], "{", Action::MuchOlder, KeyGroup::Time, "ten intervals back"),
     bind(&[c('}')], "}", Action::MuchNewer, KeyGroup::Time, "ten intervals forward"),
     bind(&[c('p')], "p", Action::Peak, KeyGroup::Time, "to the peak"),
+    bind(&[c('(')], "(", Action::PlaceBefore, KeyGroup::Time, "to the peak or finding before this"),
+    bind(&[c(')')], ")", Action::PlaceAfter, KeyGroup::Time, "to the peak or finding after this"),
     bind(&[c('x')], "x", Action::Event, KeyGroup::Time, "to the previous change on the host"),
     bind(&[c('>')], ">", Action::Faster, KeyGroup::Time, "play a capture 10, 100 times as fast"),
     bind(&[c('<')], "<", Action::Slower, KeyGroup::Time, "play it more slowly"),

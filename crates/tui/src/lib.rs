@@ -2,6 +2,7 @@
 //! The dashboard: one thread, one loop. Draw if something changed, wait for input until the next
 //! reading is due, read, update the app.
 pub mod app;
+pub mod calendar;
 pub mod called;
 pub mod chord;
 pub mod cursor;

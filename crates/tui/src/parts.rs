@@ -17,6 +17,8 @@ pub struct Parts {
     pub side: Rect,
     /// The contents of packets, below the view and the side.
     pub lens: Rect,
+    /// All that there is, above the last minutes.
+    pub calendar: Rect,
     /// The last minutes.
     pub timeline: Rect,
     /// The status line.
@@ -26,9 +28,9 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// The parts at a size, with room for the lines of a lens, if any. Parts without room are
-    /// empty.
-    pub fn of(area: Rect, view: View, lens: Option<usize>) -> Self {
+    /// The parts at a size, with room for the lines of a lens, if any, and for a calendar. Parts
+    /// without room are empty.
+    pub fn of(area: Rect, view: View, lens: Option<usize>, calendar: bool) -> Self {
         let mut p = Parts::default();
         let mut rest = area;
         let top = |rest: &mut Rect, h: u16| {
@@ -64,6 +66,9 @@ impl Parts {
                     1
                 },
             );
+        }
+        if calendar && area.height >= 20 && !view.is_text() {
+            p.calendar = bottom(&mut rest, 1 + u16::from(area.height >= 30));
         }
         if area.height >= 24 {
             top(&mut rest, 1); // an empty line

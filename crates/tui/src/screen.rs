@@ -19,7 +19,7 @@ use model::{
 
 use crate::{
     app::App,
-    findings, health, help,
+    calendar, findings, health, help,
     hits::{Hit, Hits},
     keys::{Action, BINDINGS},
     lens_pane,
@@ -46,9 +46,11 @@ pub fn draw(
         return hits;
     }
     buf.set_style(area, look.theme.base());
-    let parts = Parts::of(area, app.view, lens_pane::lines(app));
+    let parts = Parts::of(area, app.view, lens_pane::lines(app), calendar::is_needed(app));
     header(app, look, parts.header, buf, &mut hits);
     path(app, look, parts.path, buf, &mut hits);
+    let label = timeline::label(parts.timeline.height);
+    calendar::draw(&sheets.calendar, look, label, parts.calendar, buf, &mut hits);
     timeline::draw(&sheets.timeline, look, parts.timeline, buf, &mut hits);
     status::draw(&sheets.status, look, now, parts.status, buf);
     hints(app, look, now, parts.hints, buf, &mut hits);

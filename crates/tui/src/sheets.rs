@@ -7,6 +7,7 @@ use model::matrix::Pick;
 
 use crate::{
     app::App,
+    calendar::{self, Calendar},
     health, lens_pane,
     look::Look,
     matrix_view::{self, Grid},
@@ -40,6 +41,7 @@ pub struct Sheets {
     pub(crate) health: Vec<Line<'static>>,
     pub(crate) lens: Vec<Line<'static>>,
     pub(crate) status: StatusLine,
+    pub(crate) calendar: Calendar,
     pub(crate) timeline: Timeline,
 }
 
@@ -50,8 +52,10 @@ impl Sheets {
         if self.written == written {
             return;
         }
-        let parts = Parts::of(area, app.view, lens_pane::lines(app));
+        let parts = Parts::of(area, app.view, lens_pane::lines(app), calendar::is_needed(app));
         let mut sheets = Sheets { written, main: parts.main, ..Sheets::default() };
+        let label = timeline::label(parts.timeline.height);
+        sheets.calendar = calendar::prepare(app, parts.calendar, label);
         let (width, height) = (usize::from(parts.lens.width), usize::from(parts.lens.height));
         sheets.lens = lens_pane::prepare(app, look, width, height);
         sheets.status = status::prepare(app, look);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The columns to the left of the bars: room for the peak, on one line or two.
-fn label(height: u16) -> u16 {
+pub fn label(height: u16) -> u16 {
     if height > 1 { 11 } else { 16 }
 }
 

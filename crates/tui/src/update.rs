@@ -23,6 +23,7 @@ use model::{
 
 use crate::{
     app::{App, Crumb},
+    calendar,
     called::Found,
     cursor,
     edit::{Edit, Editing},
@@ -424,6 +425,26 @@ impl App {
         }
     }
 
+    /// Goes to the next peak or begin of a finding, or to the last one before what is shown.
+    fn go_to_place(&mut self, forward: bool, now: Duration) {
+        let here = self.series.number().unwrap_or(0);
+        let mut places = calendar::places(self);
+        let place = match forward {
+            true => places.drain(..).find(|(number, _)| *number > here),
+            false => places.drain(..).rev().find(|(number, _)| *number < here),
+        };
+        let text = match place {
+            Some((number, text)) => {
+                self.playing = false;
+                self.go_to(number);
+                text
+            }
+            None if forward => "there is no peak and no finding after this".to_owned(),
+            None => "there is no peak and no finding before this".to_owned(),
+        };
+        self.say(Notice { at: now, text, bad: false });
+    }
+
     /// Goes back to the most recent configuration change before what is shown.
     fn event(&mut self, now: Duration) {
         let here = match self.series.at() {
@@ -596,6 +617,8 @@ impl App {
             Action::MuchOlder => self.step_time(-10),
             Action::MuchNewer => self.step_time(10),
             Action::Peak => self.peak(),
+            Action::PlaceBefore => self.go_to_place(false, now),
+            Action::PlaceAfter => self.go_to_place(true, now),
             Action::Event => self.event(now),
             Action::Faster => self.play_at(self.speed.faster(), now),
             Action::Slower => self.play_at(self.speed.slower(), now),

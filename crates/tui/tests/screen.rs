@@ -1201,6 +1201,39 @@ fn a_capture_plays_ten_and_a_hundred_times_as_fast() {
 }
 
 #[test]
+fn a_long_recording_has_a_line_of_its_peaks_and_findings() {
+    let mut app = App::new(Start { recorded: true, ..Start::default() }).expect("no filter");
+    // Two hours, with two peaks; something is dropped once.
+    let readings: Vec<_> = (0..=240)
+        .map(|t| {
+            let sum = t + if t > 60 { 30 } else { 0 } + if t > 181 { 9 } else { 0 };
+            let drops = dropping(1).snapshot.drops.filter(|_| t > 121);
+            Snapshot { drops, ..reading(30 * t, many(sum)).snapshot }
+        })
+        .collect();
+    let intervals: Vec<_> = readings.windows(2).map(|w| w[1].since(&w[0])).collect();
+    app.load(intervals, readings[240].clone());
+    let screen_of = |app: &mut App| screen(app, (120, 40));
+    let text = screen_of(&mut app);
+    assert!(text.contains("by 2 min") && text.contains("09:00"), "{text}");
+    app.series.go_to(239);
+    for (place, said) in [(181, "peak 2: "), (121, "packets"), (60, "peak 1: ")] {
+        press(&mut app, "(");
+        assert_eq!(app.series.at(), At::Past(place));
+        let text = screen_of(&mut app);
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    press(&mut app, ") )");
+    assert_eq!(app.series.at(), At::Past(181));
+    press(&mut app, ")");
+    assert_eq!(app.series.at(), At::Past(181));
+    assert!(screen_of(&mut app).contains("there is no peak and no finding after this"));
+    // What fits on the timeline needs no second line.
+    screen(&mut app, (300, 90));
+    assert!(!screen(&mut app, (300, 90)).contains("by 2 min"));
+}
+
+#[test]
 fn a_capture_opens_on_the_last_interval_that_has_something_to_show() {
     let mut app = App::new(Start { recorded: true, ..Start::default() }).expect("no filter");
     let readings: Vec<_> =
