@@ -400,9 +400,43 @@ fn silence_of_all_hosts_is_one_line() {
         (&["top", "--ssh=-oProxyCommand=x"][..], "is not a host name"),
         (&["top", "--from", "true", "eth0"], "cannot be used"),
         (&["stream", "--as", "a b"], "letters, digits"),
+        (&["dump", "--from", "true", "--rtt", ""], "--rtt looks at packets"),
+        (&["dump", "--read", "x.tmon", "--lens", ""], "--lens looks at packets"),
     ] {
         let out = tmon().args(args).output().unwrap();
         let errors = String::from_utf8(out.stderr).unwrap();
         assert!(!out.status.success() && errors.contains(why), "{args:?}: {errors}");
     }
+}
+
+#[test]
+fn a_recording_of_nobody_leaves_no_file_and_a_deleted_one_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("none.tmon");
+    let out = tmon()
+        .arg("record")
+        .arg(&file)
+        .args(["--from", "echo no route >&2; exit 3", "--for", "1s"])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while file.exists() {
+        assert!(Instant::now() < deadline, "an empty file is left");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // Somebody who is there and tells nothing.
+    let there = folder.path().join("there.tmon");
+    let mut recorder = tmon();
+    recorder.arg("record").arg(&there).args(["--from", "sleep 1000"]);
+    let mut recorder = Started(recorder.stderr(Stdio::piped()).spawn().unwrap());
+    while !there.exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    std::fs::remove_file(&there).unwrap();
+    let mut errors = String::new();
+    let mut stderr = recorder.0.stderr.take().unwrap();
+    std::io::Read::read_to_string(&mut stderr, &mut errors).unwrap();
+    assert!(errors.contains("it was deleted"), "{errors}");
+    assert_eq!(recorder.0.wait().unwrap().code(), Some(1), "{errors}");
 }

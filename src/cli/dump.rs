@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use super::{
-    DropScope, Print, Watch,
+    DropScope, Print, Usage, Watch,
     anonymous::Mask,
     duration, interrupted, out,
     playback::Playback,
@@ -50,13 +50,11 @@ pub(super) struct Dump {
     scope: DropScope,
     /// Also show what the packets of matching rows contain: protocols, ports, DSCP and ECN, TTL,
     /// TCP flags, sizes (`vni:10003 inner:192.168.3.8`)
-    #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
-    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
+    #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every"])]
     lens: Option<super::Written>,
     /// Also show round-trip times and retransmissions of TCP, and round-trip times of echo
     /// requests, in matching rows: for each end, from a packet it sent until the answer passed here
-    #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every", "read", "from", "ssh"])]
-    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
+    #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["csv", "svg", "html", "every"])]
     rtt: Option<super::Written>,
     /// Count for this long, then print [default: 5s; the totals so far where `tmon attach` counts]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
@@ -102,6 +100,14 @@ impl Dump {
         let mask = self.anonymize.then(Mask::new).transpose()?;
         let mask = mask.as_ref();
         self.print.naming.numeric |= self.anonymize;
+        let probes = [(&self.lens, "--lens"), (&self.rtt, "--rtt")];
+        if let Some((_, flag)) = probes.into_iter().find(|(expr, _)| expr.is_some())
+            && (self.listens() || self.reads_recordings())
+        {
+            let why = "looks at packets, and from other hosts and from recordings come only counts";
+            let instead = "run `tmon dump` with it on the host where they pass";
+            return Err(Usage(format!("{flag} {why}: {instead}")).into());
+        }
         if self.listens() {
             self.watch.is_unused()?;
         }

@@ -127,6 +127,9 @@ impl Record {
             self.reading.every = keep.every();
         }
         let shown = sanitize(&self.file.to_string_lossy()).into_owned();
+        if self.keep.is_none() {
+            self.remotes.file = Some(std::path::absolute(&self.file)?);
+        }
         // Before any threads are started and any privileges dropped.
         let ready = self.listens().then(|| self.reading.prepare(&mut self.remotes)).transpose()?;
         let flag = interrupted()?;
@@ -399,7 +402,9 @@ impl Recorder {
         loop {
             // Check before listening: frames that arrive until then are recorded, too.
             let last = is_over();
-            match remote.frames() {
+            let told = remote.frames(&|| to.is_there().is_err());
+            to.is_there()?;
+            match told {
                 Ok((mut frames, notices)) => {
                     notices.iter().for_each(|notice| say(notice));
                     frames.retain(|frame| roll.take(frame));

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -44,6 +44,9 @@ pub(super) struct Remotes {
     /// The interval to request from hosts reached by ssh.
     #[arg(skip)]
     pub(super) every: Option<Duration>,
+    /// A file that is removed if nothing was written to it at the end.
+    #[arg(skip)]
+    pub(super) file: Option<PathBuf>,
 }
 
 /// How long to wait for the first reading if the listening time is limited: hosts have to log in
@@ -89,6 +92,7 @@ impl Remotes {
             #[cfg(feature = "nats")]
             bus: Default::default(),
             every: None,
+            file: None,
         }
     }
 
@@ -132,7 +136,7 @@ impl Remotes {
             "{} hosts given, but at most {MOST} are possible",
             names.len()
         );
-        let runner = Arc::new(Runner::start(commands)?);
+        let runner = Arc::new(Runner::start_for(commands, self.file.as_deref())?);
         #[cfg(feature = "nats")]
         let bus = self.bus.prepare(every)?;
         #[cfg(not(feature = "nats"))]

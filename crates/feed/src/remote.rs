@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use crate::{
-    frame::{Frame, FrameReader},
+    frame::{Frame, FrameKind, FrameReader},
     names::Names,
     source::{Due, Reading, Source},
 };
@@ -233,11 +233,12 @@ impl Remote {
     }
 
     /// What they have told since the last time, of as many as tell in time, and lines for the user.
+    /// Nothing is waited for once `is_over`.
     ///
     /// # Errors
     /// Nobody has told anything new.
-    pub fn frames(&mut self) -> Result<(Vec<Frame>, Vec<String>)> {
-        let heard = self.listen();
+    pub fn frames(&mut self, is_over: &dyn Fn() -> bool) -> Result<(Vec<Frame>, Vec<String>)> {
+        let heard = self.listen(is_over);
         let frames = self.frames.as_mut().map(std::mem::take).unwrap_or_default();
         // Who leaves, or says who it is, tells nothing new of an interval.
         match heard {
@@ -269,9 +270,12 @@ impl Remote {
                 let now = came.saturating_duration_since(self.begun);
                 frame.interval.overlay.iter().for_each(|o| self.names.learn_recorded(o));
                 if let Some(frames) = &mut self.frames {
-                    _ = self.fleet.follow(&frame.told(), now);
-                    let heard = SystemTime::now().checked_sub(came.elapsed());
-                    frames.push(Frame { heard, ..*frame });
+                    // What is told twice, or in the name of another, is not kept.
+                    let is_heard = self.fleet.follow(&frame.told(), now).is_some();
+                    if is_heard || frame.kind == FrameKind::End {
+                        let heard = SystemTime::now().checked_sub(came.elapsed());
+                        frames.push(Frame { heard, ..*frame });
+                    }
                 } else {
                     self.fleet.hear(&frame.told(), now);
                 }
@@ -311,9 +315,10 @@ impl Remote {
         LATE.max(self.fleet.cadence() * 3 / 2).min(LATEST)
     }
 
-    fn wait(&mut self, until: Instant) {
+    fn wait(&mut self, until: Instant, is_over: &dyn Fn() -> bool) {
         let until = self.end.map_or(until, |end| end.min(until));
-        while !self.is_complete() && Instant::now() < until && !self.over.load(Ordering::Relaxed) {
+        let is_over = |r: &Remote| r.over.load(Ordering::Relaxed) || is_over();
+        while !self.is_complete() && Instant::now() < until && !is_over(self) {
             match self.news.recv_timeout(until.saturating_duration_since(Instant::now()).min(STEP))
             {
                 Ok(message) => self.take(message),
@@ -344,20 +349,20 @@ impl Remote {
 
 impl Remote {
     /// Waits for something new of everybody, as long as that is worth it, and takes all that there is.
-    fn listen(&mut self) -> Result<()> {
+    fn listen(&mut self, is_over: &dyn Fn() -> bool) -> Result<()> {
         if self.taken.is_none() {
-            self.wait(self.begun + ALL.min(self.patience));
-            let is_over = |r: &Remote| {
+            self.wait(self.begun + ALL.min(self.patience), is_over);
+            let is_late = |r: &Remote| {
                 r.begun.elapsed() >= r.patience
                     || r.over.load(Ordering::Relaxed)
                     || r.end.is_some_and(|end| Instant::now() >= end)
                     || r.has_failed()
             };
-            while !self.fleet.has_begun() && !is_over(self) {
-                self.wait(Instant::now() + LATE);
+            while !self.fleet.has_begun() && !is_late(self) && !is_over() {
+                self.wait(Instant::now() + LATE, is_over);
             }
         } else {
-            self.wait(self.newer.unwrap_or_else(Instant::now) + self.late());
+            self.wait(self.newer.unwrap_or_else(Instant::now) + self.late(), is_over);
         }
         // All that hosts have told since the last reading, which may be long ago; but one who floods us
         // is not to hold this up.
@@ -384,7 +389,7 @@ impl Remote {
 
 impl Source for Remote {
     fn read(&mut self) -> Result<Reading> {
-        self.listen()?;
+        self.listen(&|| false)?;
         self.names.learn_hosts(self.fleet.names());
         let notices = self.notices();
         Ok(Reading { notices, ..Reading::from(self.fleet.snapshot()) })
