@@ -19,7 +19,7 @@ ASSETS := target/assets
 
 SECONDS = 600
 
-.PHONY: help demo pictures test test-pure test-arm test-page test-tools test-kernels test-package test-upgrade captures soak fuzz bench bench-instructions check-costs setup build contract check deny dist assets deb install uninstall source image
+.PHONY: help demo pictures test test-pure test-arm test-page test-tools test-kernels test-package test-upgrade captures soak fuzz bench bench-swarm bench-instructions check-costs setup build contract check deny dist assets deb install uninstall source image
 
 help:
 	@echo 'demo          build tmon, simulate an overlay of nine hosts, watch it'
@@ -35,6 +35,7 @@ help:
 	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
 	@echo 'fuzz          the capture reader, the frame decoder and the parser, for SECONDS=600'
 	@echo 'bench         what tmon costs on this CPU, beside other methods'
+	@echo 'bench-swarm   what it takes to look at 2,000 and 10,000 hosts, simulated in one process'
 	@echo 'bench-instructions  counts the instructions per packet in a virtual machine, as a table'
 	@echo 'check-costs   fails if a packet takes more instructions than in the table'
 	@echo 'pictures      every view of the dashboard as an image, in target/pictures'
@@ -143,6 +144,10 @@ fuzz: setup
 # KEEP=1 keeps it in docs/costs, as a page for this CPU.
 bench: setup
 	$(SUDO) $(if $(KEEP),env KEEP=$(KEEP)) $(CARGO) bench
+
+# Very many hosts, in one process: bandwidth, CPU time and memory of who looks at them, as a table.
+bench-swarm:
+	$(CARGO) run --release --no-default-features --example swarm
 
 # Counts the instructions per packet in a virtual machine, which are the same on every machine. They
 # execute in the kernel, so any profile will do.
