@@ -35,6 +35,10 @@
 	3000000ULL /* ns: so soon behind another, a segment was overtaken and not sent again */
 #define RTT_FAST 20000000ULL /* so soon behind duplicate ACKs it was sent again */
 
+#define RTT_STUCK  2		  /* retransmissions of the same bytes until they are stuck */
+#define RTT_RECENT 1000000000ULL  /* ns */
+#define RTT_FORGET 60000000000ULL /* ns: so long after that, nothing is stuck any more */
+
 struct rtt_key {
 	__u64 outer[4]; /* the lower address first, whoever sends */
 	__u64 inner[4];
@@ -47,11 +51,12 @@ struct rtt_segment {
 	__u32 begin;
 	__u32 end; /* the sequence number behind it */
 	__u32 stamp;
-	__u32 state; /* RTT_WAITS */
+	__u32 state; /* RTT_WAITS, and from RTT_SIZE on the payload of each packet on the wire */
 };
 
 #define RTT_WAITS   1
 #define RTT_STAMPED 2 /* it has a time stamp */
+#define RTT_SIZE    8
 
 struct rtt_way {
 	__u64 advanced; /* when its sequence numbers did */
@@ -63,7 +68,10 @@ struct rtt_way {
 	__u32 duplicates; /* of the last acknowledgement */
 	__u32 state;
 	__u32 place; /* of the next segment */
-	__u32 zero;
+	__u32 again; /* retransmissions of the same bytes, and which ones */
+	__u32 again_begin;
+	__u32 again_size;
+	__u64 again_since; /* when the first one was */
 	struct rtt_segment segment[RTT_SEGMENTS];
 };
 
@@ -93,6 +101,13 @@ struct rtts {
 	__u64 out_of_order;
 	__u64 duplicate_acks;
 	__u64 zero_windows;
+	__u64 stuck;	 /* retransmissions of bytes that were retransmitted before */
+	__u64 stuck_at;	 /* the last one, ns */
+	__u64 recent_at; /* when `recent` was acknowledged */
+	__u32 too_big;	 /* the smallest payload that is stuck; 0: none */
+	__u32 passed;	 /* the largest one that was acknowledged meanwhile; 0: none */
+	__u32 recent;	 /* the largest one that was acknowledged in the last second */
+	__u32 zero;
 	__u32 bucket[RTT_BUCKETS];
 };
 
@@ -125,6 +140,7 @@ struct rtt_packet {
 	__u32 echo;
 	__u32 stamped;
 	__u32 data;
+	__u32 size;  /* of it in each packet on the wire */
 	__u32 flags; /* TCP's */
 	__u32 window;
 	__u32 way; /* which of the two ends sends it */
@@ -140,6 +156,9 @@ struct rtt_found {
 	__u32 out_of_order;
 	__u32 duplicate;
 	__u32 zero_window;
+	__u32 stuck;  /* the payload of a segment that is */
+	__u32 passed; /* the largest payload that was acknowledged */
+	__u64 since;  /* when what is stuck was first sent again */
 };
 
 static __always_inline __u32 rtt_bucket(__u64 ns)
@@ -271,6 +290,8 @@ static __always_inline __u32 is_later(const struct rtt_packet *p, const struct r
 static __always_inline void rtt_answer(struct rtt_way *of, const struct rtt_packet *p,
 				       struct rtt_found *found)
 {
+	__u32 arrived, size;
+
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < RTT_SEGMENTS; i++)
 	{
 		struct rtt_segment *s = &of->segment[i];
@@ -280,10 +301,16 @@ static __always_inline void rtt_answer(struct rtt_way *of, const struct rtt_pack
 		__u32 hit = done & is_same(p->ack, s->end) & (older ^ 1) & is_later(p, s);
 		__u64 all = -(__u64)hit;
 
+		size = state >> RTT_SIZE & -done;
+		found->passed += (size - found->passed) & -is_before(found->passed, size);
 		found->sample |= hit;
 		found->time = (found->time & ~all) | ((p->now - s->time) & all);
 		s->state = state & (done - 1);
 	}
+	arrived = (is_same(of->again, 0) ^ 1) & is_before(of->again_begin, p->ack);
+	size = of->again_size & -arrived;
+	found->passed += (size - found->passed) & -is_before(found->passed, size);
+	of->again &= arrived - 1;
 	found->row = of->row;
 }
 
@@ -306,7 +333,24 @@ static __always_inline void rtt_wait(struct rtt_way *w, const struct rtt_packet 
 	s->begin = p->begin;
 	s->end = p->end;
 	s->stamp = p->stamp;
-	s->state = RTT_WAITS | (p->stamped ? RTT_STAMPED : 0);
+	s->state = RTT_WAITS | (p->stamped ? RTT_STAMPED : 0) | p->size << RTT_SIZE;
+}
+
+/* The same bytes are sent again, as far as that is known, and not in smaller packets. */
+static __always_inline void rtt_again(struct rtt_way *w, const struct rtt_packet *p,
+				      struct rtt_found *found)
+{
+	__u32 fresh = is_same(w->again, 0) | (is_same(p->begin, w->again_begin) ^ 1) |
+		      is_before(p->size, w->again_size);
+	__u32 mask = -fresh;
+	__u64 all = -(__u64)fresh;
+
+	w->again = (w->again & ~mask) + 1;
+	w->again_begin = p->begin;
+	w->again_size = (w->again_size & ~mask) | (p->size & mask);
+	w->again_since = (w->again_since & ~all) | (p->now & all);
+	found->stuck = p->size & -is_before(RTT_STUCK - 1, w->again);
+	found->since = w->again_since;
 }
 
 /* A TCP segment of a flow, whose lock is held. */
@@ -340,6 +384,8 @@ static __always_inline void rtt_segment(struct rtt_flow *f, const struct rtt_pac
 			found->out_of_order++;
 		else
 			found->retransmitted++;
+		if (found->retransmitted)
+			rtt_again(w, p, found);
 	}
 	if (p->flags & TCP_ACK) {
 		if (!f->shaken && f->opened && !(p->flags & TCP_SYN) && p->way == f->opener &&
@@ -398,7 +444,7 @@ static __always_inline void rtt_add(const struct rtt_packet *p, const struct rtt
 	struct rtt_row *r;
 	struct rtts *n;
 
-	if (found->sample) {
+	if (found->sample | found->passed) {
 		__u32 bucket = rtt_bucket(found->time);
 
 		r = ELEMENT(rtt_rows, (found->row >> 1) & (RTT_ROWS - 1));
@@ -406,14 +452,22 @@ static __always_inline void rtt_add(const struct rtt_packet *p, const struct rtt
 			return;
 		n = &r->way[found->row & 1];
 		bpf_spin_lock(&r->lock);
-		if (!n->samples || found->time < n->least)
-			n->least = found->time;
-		if (found->time > n->most)
-			n->most = found->time;
-		n->samples++;
-		n->nanoseconds += found->time;
-		if (bucket < RTT_BUCKETS)
-			n->bucket[bucket]++;
+		if (found->passed >= n->recent || p->now - n->recent_at > RTT_RECENT) {
+			n->recent = found->passed;
+			n->recent_at = p->now;
+		}
+		if (n->too_big && found->passed > n->passed)
+			n->passed = found->passed;
+		if (found->sample) {
+			if (!n->samples || found->time < n->least)
+				n->least = found->time;
+			if (found->time > n->most)
+				n->most = found->time;
+			n->samples++;
+			n->nanoseconds += found->time;
+			if (bucket < RTT_BUCKETS)
+				n->bucket[bucket]++;
+		}
 		bpf_spin_unlock(&r->lock);
 	}
 	if (!(found->retransmitted | found->out_of_order | found->duplicate | found->zero_window))
@@ -427,6 +481,19 @@ static __always_inline void rtt_add(const struct rtt_packet *p, const struct rtt
 	n->out_of_order += found->out_of_order;
 	n->duplicate_acks += found->duplicate;
 	n->zero_windows += found->zero_window;
+	if (found->stuck) {
+		if (!n->too_big || p->now - n->stuck_at > RTT_FORGET) {
+			int is_recent = n->recent_at >= found->since &&
+					p->now - n->recent_at <= RTT_FORGET;
+
+			n->too_big = found->stuck;
+			n->passed = is_recent ? n->recent : 0;
+		}
+		if (found->stuck < n->too_big)
+			n->too_big = found->stuck;
+		n->stuck++;
+		n->stuck_at = p->now;
+	}
 	bpf_spin_unlock(&r->lock);
 }
 
@@ -516,7 +583,7 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 	struct pair outer = *(struct pair *)c->key.outer, inner = *(struct pair *)c->key.inner;
 	__u32 none = unknown(w, 0);
 	struct rtt_packet p = { .now = time_of(skb), .stamp = none, .echo = none, .stamped = none };
-	struct rtt_found found = { none, none, none, none, none, none, none };
+	struct rtt_found found = { none, none, none, none, none, none, none, none, none, none };
 	struct rtt_lost *lost = ELEMENT(rtt_lost, 0);
 	struct key6 row = c->key;
 	struct rtt_key key = { .proto = proto };
@@ -546,6 +613,7 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 	p.end = unknown(w, p.end);
 	p.ack = unknown(w, p.ack);
 	p.data = unknown(w, p.data);
+	p.size = unknown(w, skb->gso_size && skb->gso_size < p.data ? skb->gso_size : p.data);
 	p.flags = unknown(w, p.flags);
 	p.window = unknown(w, p.window);
 	row.flags &= ~ROW_DIR;

@@ -364,7 +364,7 @@ fn masked(reading: feed::Reading, mask: Option<&Mask>) -> feed::Reading {
 }
 
 /// Starts examining the packets of some rows.
-fn look(live: &mut Live, wish: Wish) -> Result<Prober> {
+pub(super) fn look(live: &mut Live, wish: Wish) -> Result<Prober> {
     let mut prober = Prober::new(wish)?;
     live.probe(&mut prober)?;
     tell(live);

@@ -16,7 +16,8 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use super::{
-    Configured, Dropping, Grouped, Ignoring, TOOL, Unpack, Watch, dump, duration, interrupted, out,
+    Configured, Dropping, Grouped, Ignoring, TOOL, Unpack, Usage, Watch, Written, dump, duration,
+    interrupted, out,
     playback::Playback,
     remote::{Remotes, patience},
     saving::Saver,
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::kernel::{
     origin,
+    probe::Wish,
     runner::{Runner, Running},
     sandbox::Sandbox,
 };
@@ -36,6 +38,7 @@ use feed::{
 };
 use model::{
     detect::{Change, Finding, Known, Severity},
+    filter::Filter,
     groups::Groups,
     units::{rfc3339, sanitize},
 };
@@ -78,6 +81,11 @@ pub(super) struct Watching {
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["read", "from", "ssh"])]
     #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
     save: Option<PathBuf>,
+    /// Also look for what TCP retransmits again and again in rows that match, because it does not fit
+    /// an MTU on the way
+    #[arg(long, value_name = "EXPR", value_parser = super::filter, conflicts_with_all = ["from", "ssh"])]
+    #[cfg_attr(feature = "nats", arg(conflicts_with = "nats"))]
+    rtt: Option<Written>,
     #[command(flatten)]
     drops: Dropping,
     #[command(flatten)]
@@ -91,6 +99,9 @@ pub(super) struct Watching {
 
 /// Number of readings in a row without news from any host before that is reported.
 const PATIENCE: u32 = 5;
+/// What `--rtt` says of recordings.
+const NOT_RECORDED: &str =
+    "recordings do not have the packets that --rtt looks at: use it with interfaces or captures";
 /// The exit status after a bad finding.
 const BAD: u8 = 3;
 
@@ -115,7 +126,12 @@ impl Watching {
         let names = Names::read(self.names.as_deref())?;
         let groups = self.grouped.read()?.unwrap_or_default();
         let known = self.ignoring.read(&names, &groups)?;
+        let timed = self.rtt.as_ref().map(|expr| names.filter(&expr.0, &groups)).transpose();
+        let timed = timed.map_err(|e| Usage(e.to_string()))?;
         let recordings = self.part.recordings(&self.read)?;
+        if recordings.is_some() && timed.is_some() {
+            return Err(Usage(NOT_RECORDED.to_owned()).into());
+        }
         let captures = match recordings {
             None => Captures::open(&self.read)?,
             Some(_) => Captures::default(),
@@ -133,11 +149,11 @@ impl Watching {
                 &flag,
             )?;
         } else if self.read.is_empty() {
-            self.live(known, &mut told, hook.as_mut(), &flag)?;
+            self.live(known, timed, &mut told, hook.as_mut(), &flag)?;
         } else if let Some(recordings) = recordings {
             recorded(recordings, known, &mut told, hook.as_mut(), &flag)?;
         } else {
-            self.captures(captures, known, &mut told, hook.as_mut(), &flag)?;
+            self.captures((captures, timed), known, &mut told, hook.as_mut(), &flag)?;
         }
         if let Some(hook) = hook {
             hook.finish(&flag)?;
@@ -148,6 +164,7 @@ impl Watching {
     fn live(
         &self,
         known: Known,
+        timed: Option<Filter>,
         told: &mut Told,
         mut hook: Option<&mut Hook>,
         flag: &AtomicBool,
@@ -158,6 +175,8 @@ impl Watching {
         let every = self.every.max(Duration::from_millis(50));
         let mut saver = self.save.clone().map(|folder| Saver::new(folder, every)).transpose()?;
         live.enter(&Sandbox::new(self.save.as_deref()))?;
+        let wish = timed.map(|filter| Wish { filter, rtt: true, ..Wish::default() });
+        let mut timer = wish.map(|wish| dump::look(&mut live, wish)).transpose()?;
         let start = Instant::now();
         let end = self.span.map(|span| start + span);
         let mut series = Series::new(0);
@@ -170,7 +189,14 @@ impl Watching {
                 return saver.map_or(Ok(()), |mut saver| saver.end());
             }
             let begun = Instant::now();
-            let reading = dump::read(&mut live)?;
+            let mut reading = dump::read(&mut live)?;
+            if let Some(timer) = &mut timer {
+                _ = live.probe(timer); // where that fails, a notice says so
+                if let Some(timed) = timer.timed()? {
+                    let snapshot = &mut reading.snapshot;
+                    snapshot.beside = Arc::new(snapshot.beside.timed(timed));
+                }
+            }
             let (taken, overlay, took) =
                 (reading.snapshot.taken, reading.overlay.clone(), begun.elapsed());
             series.push(reading);
@@ -243,7 +269,7 @@ impl Watching {
 
     fn captures(
         &self,
-        captures: Captures,
+        (captures, timed): (Captures, Option<Filter>),
         known: Known,
         told: &mut Told,
         mut hook: Option<&mut Hook>,
@@ -256,6 +282,9 @@ impl Watching {
         let open = move || {
             let mut replay = Replay::of(captures, &count, judge::host, most)?;
             replay.set_origin(origin);
+            if let Some(filter) = timed {
+                replay.time(filter)?;
+            }
             Ok(replay)
         };
         let mut capture = Capture::new(open, self.every, model::history::BYTES)?;

@@ -237,6 +237,13 @@ struct Trips {
     p99_ns: Option<u64>,
     max_ns: Option<u64>,
     retransmitted: u64,
+    /// Retransmissions of bytes that were retransmitted before; if there are any, the smallest
+    /// payload of these, and the largest one that was acknowledged since then.
+    stuck: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stuck_bytes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed_bytes: Option<u32>,
     out_of_order: u64,
     duplicate_acks: u64,
     zero_windows: u64,
@@ -255,6 +262,9 @@ impl From<&RoundTrips> for Trips {
             p99_ns: percentile(99),
             max_ns: extremes.map(|[_, most]| most),
             retransmitted: n.retransmitted,
+            stuck: n.stuck,
+            stuck_bytes: n.too_big,
+            passed_bytes: n.passed,
             out_of_order: n.out_of_order,
             duplicate_acks: n.duplicate_acks,
             zero_windows: n.zero_windows,

@@ -107,6 +107,9 @@ fn trips(n: &Rtts) -> RoundTrips {
         out_of_order: n.out_of_order,
         duplicate_acks: n.duplicate_acks,
         zero_windows: n.zero_windows,
+        stuck: n.stuck,
+        too_big: (n.too_big > 0).then_some(n.too_big),
+        passed: (n.passed > 0).then_some(n.passed),
         times: Times { buckets: n.bucket.into(), least: RTT_LEAST, parts_bits: RTT_PARTS_BITS },
     }
 }

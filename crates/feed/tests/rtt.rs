@@ -249,6 +249,48 @@ fn retransmissions_and_reordering_are_distinguished() {
     assert_eq!(of(|t| t.zero_window), [902]);
 }
 
+/// Retransmissions of what is stuck in the first end's direction, the smallest payload that is, and the
+/// largest that was acknowledged meanwhile.
+fn stuck(segments: &[(u64, Segment)]) -> (u64, u32, u32) {
+    let mut timer = Timer::new();
+    for (time, segment) in segments {
+        timer.ethernet(1_000 * MS + time * MS, &segment.vxlan());
+    }
+    let [sent, _] = timer.tables.rows().next().expect("a row").2;
+    (sent.stuck, sent.too_big, sent.passed)
+}
+
+#[test]
+fn what_never_arrives_is_told_from_what_is_lost() {
+    let sent = |port, seq, data| Segment { ports: [port, 443], seq, data, ..AHEAD };
+    let acked = |port, ack| Segment { ports: [port, 443], ack, ..BACK };
+    let (big, small) = (sent(1, 1000, 1398), sent(2, 1000, 100));
+    let start = [(0, big), (200, big)];
+    assert_eq!(stuck(&start), (0, 0, 0), "once is not enough");
+    let three = [&start[..], &[(600, big)]].concat();
+    assert_eq!(stuck(&three), (1, 1398, 0));
+    let smaller = [(700, small), (710, acked(2, 1100)), (1400, big)];
+    let hole = [&three[..], &smaller].concat();
+    assert_eq!(stuck(&hole), (2, 1398, 100));
+    // It arrives after all; or others of its size do, before or after that.
+    let late = [&hole[..], &[(1410, acked(1, 2398))]].concat();
+    assert_eq!(stuck(&late), (2, 1398, 1398));
+    let other = [(0, sent(3, 1000, 1398)), (1, acked(3, 2398))];
+    for at in [300, 650, 1500] {
+        let mut all = hole.clone();
+        all.extend(other.map(|(after, segment)| (at + after, segment)));
+        all.sort_by_key(|(time, _)| *time);
+        assert_eq!(stuck(&all), (2, 1398, 1398), "{at}");
+    }
+    // Smaller packets, of the same bytes: the sender has found out.
+    let cut = Segment { data: 536, ..big };
+    let found = [&start[..], &[(600, cut), (610, acked(1, 1536))]].concat();
+    assert_eq!(stuck(&found), (0, 0, 0));
+    // A minute later it is another story.
+    let again = [(100_000, big), (100_200, big), (100_600, big)];
+    assert_eq!(stuck(&[&hole[..], &again].concat()), (5, 1398, 0));
+}
+
 #[test]
 fn halves_in_different_rows_are_one_connection() {
     // GTP-U has an id for each direction, mirrored traffic has one outer direction for both.

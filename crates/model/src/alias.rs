@@ -118,6 +118,7 @@ fn beside(beside: &Beside, aliases: &dyn Aliases) -> Beside {
         handshakes: Default::default(),
         passages: Default::default(),
         round_trips: Default::default(),
+        resent: Default::default(),
         ..told.clone()
     };
     other.add_claims(
@@ -145,6 +146,14 @@ fn beside(beside: &Beside, aliases: &dyn Aliases) -> Beside {
             ways.reverse();
         }
         other.round_trips.insert((*interface, key), ways);
+    }
+    for ((interface, row), ways) in &told.resent {
+        let (key, is_swapped) = row.with_addresses(&of);
+        let mut ways = *ways;
+        if is_swapped {
+            ways.reverse();
+        }
+        other.resent.insert((*interface, key), ways);
     }
     Beside::new(other)
 }

@@ -9,7 +9,7 @@ use crate::{
     flow::{Flow, Hook, HookKind, Key, Kind, Tunnel},
     interface::Interface,
     lane::Lane,
-    rtt::{RoundTrips, Timed},
+    rtt::{Resent, RoundTrips, Timed},
 };
 
 /// A stream of packets that one sender numbers consecutively.
@@ -337,6 +337,8 @@ pub struct Gathered {
     /// Round-trip times by the interface's `id` and row: of what the first and the second end sent.
     /// Totals only, and only if they were requested.
     pub round_trips: BTreeMap<(u64, Key), [RoundTrips; 2]>,
+    /// What was retransmitted, by the same; of intervals only.
+    pub resent: BTreeMap<(u64, Key), [Resent; 2]>,
     /// Packets that could not be used for that: truncated, or of rows for which there was no room.
     pub untimed: u64,
     /// Connections that were evicted while they were being timed.
@@ -394,6 +396,10 @@ impl Gathered {
             let sum = self.passages.entry(*passage).or_default();
             *sum = sum.saturating_add(*n);
         }
+        for (row, ways) in &later.resent {
+            let sums = self.resent.entry(*row).or_default();
+            sums.iter_mut().zip(ways).for_each(|(sum, n)| sum.add(n));
+        }
         self.now = later.now;
     }
 
@@ -416,7 +422,9 @@ impl Gathered {
         let opener =
             |(o, n): (Opener, Handshakes)| (Opener { interface: number(o.interface), ..o }, n);
         let passage = |(p, n): (Passage, u64)| (Passage { host: number(p.host), ..p }, n);
+        let resent = self.resent.into_iter();
         Gathered {
+            resent: resent.map(|((interface, key), n)| ((number(interface), key), n)).collect(),
             numbers: self.numbers.into_iter().map(stream).collect(),
             earlier: self.earlier.into_iter().map(stream).collect(),
             claims: self.claims.into_iter().map(claim).collect(),
@@ -507,6 +515,11 @@ impl Beside {
         &self.read.round_trips
     }
 
+    /// What was retransmitted in an interval, where round-trip times were measured.
+    pub fn resent(&self) -> &BTreeMap<(u64, Key), [Resent; 2]> {
+        &self.read.resent
+    }
+
     /// Packets not used for round-trip times, and connections evicted while being timed.
     pub fn untimed(&self) -> [u64; 2] {
         [self.read.untimed, self.read.untracked]
@@ -575,7 +588,14 @@ impl Beside {
             let n = n.checked_sub(before).unwrap_or(*n);
             (n > 0).then_some((*passage, n))
         });
+        let none = <[RoundTrips; 2]>::default();
+        let resent = self.read.round_trips.iter().filter_map(|(row, ways)| {
+            let older = older.read.round_trips.get(row).unwrap_or(&none);
+            let n = [0, 1].map(|way| ways[way].resent_since(&older[way]));
+            n.iter().any(|n| n.retransmitted > 0).then_some((*row, n))
+        });
         Beside::new(Gathered {
+            resent: resent.collect(),
             passages: passed.collect(),
             handshakes: opened.collect(),
             unfollowed: self.read.unfollowed.saturating_sub(older.read.unfollowed),
@@ -625,6 +645,7 @@ impl Beside {
             + (self.read.handshakes.len() + self.rows.len())
                 * (size_of::<Opener>() + size_of::<Handshakes>())
             + self.read.passages.len() * (size_of::<Passage>() + size_of::<u64>())
+            + self.read.resent.len() * (size_of::<(u64, Key)>() + 2 * size_of::<Resent>())
     }
 }
 

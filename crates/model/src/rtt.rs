@@ -72,8 +72,51 @@ pub struct RoundTrips {
     pub duplicate_acks: u64,
     /// Segments that advertise a zero window.
     pub zero_windows: u64,
+    /// Retransmissions of bytes that were retransmitted before.
+    pub stuck: u64,
+    /// Of these bytes, the smallest payload in one packet.
+    pub too_big: Option<u32>,
+    /// The largest payload that was acknowledged since then.
+    pub passed: Option<u32>,
     /// The distribution of the times.
     pub times: Times,
+}
+
+impl RoundTrips {
+    /// What was retransmitted since an earlier measurement; everything if it began anew meanwhile.
+    pub fn resent_since(&self, older: &RoundTrips) -> Resent {
+        let is_anew = older.retransmitted > self.retransmitted || older.stuck > self.stuck;
+        let [retransmitted, stuck] =
+            if is_anew { [0, 0] } else { [older.retransmitted, older.stuck] };
+        Resent {
+            retransmitted: self.retransmitted - retransmitted,
+            stuck: self.stuck - stuck,
+            too_big: self.too_big,
+            passed: self.passed,
+        }
+    }
+}
+
+/// What one end of a row retransmitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resent {
+    /// Segments.
+    pub retransmitted: u64,
+    /// Those of them that had been retransmitted before.
+    pub stuck: u64,
+    /// Of the latter, the smallest payload in one packet.
+    pub too_big: Option<u32>,
+    /// The largest payload that was acknowledged since then.
+    pub passed: Option<u32>,
+}
+
+impl Resent {
+    /// Adds what happened later.
+    pub fn add(&mut self, later: &Resent) {
+        self.retransmitted = self.retransmitted.saturating_add(later.retransmitted);
+        self.stuck = self.stuck.saturating_add(later.stuck);
+        (self.too_big, self.passed) = (later.too_big, later.passed);
+    }
 }
 
 /// A histogram of times in buckets, each at most an eighth longer than the one before.
@@ -101,7 +144,11 @@ impl Times {
 impl RoundTrips {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        let seen = self.retransmitted | self.out_of_order | self.duplicate_acks | self.zero_windows;
+        let seen = self.stuck
+            | self.retransmitted
+            | self.out_of_order
+            | self.duplicate_acks
+            | self.zero_windows;
         self.samples | seen == 0
     }
 

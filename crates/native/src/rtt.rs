@@ -36,6 +36,19 @@ pub struct Rtts {
     pub duplicate_acks: u64,
     /// Segments that advertise a zero window.
     pub zero_windows: u64,
+    /// Retransmissions of bytes that were retransmitted before.
+    pub stuck: u64,
+    /// When the last one was.
+    pub stuck_at: u64,
+    /// When `recent` was acknowledged.
+    pub recent_at: u64,
+    /// Of these bytes, the smallest payload in one packet; 0 if there are none.
+    pub too_big: u32,
+    /// The largest payload that was acknowledged meanwhile; 0 if none was.
+    pub passed: u32,
+    /// The largest payload that was acknowledged in the last second.
+    pub recent: u32,
+    zero: u32,
     /// The number of times per bucket.
     pub bucket: [u32; RTT_BUCKETS],
 }
@@ -51,6 +64,13 @@ impl Default for Rtts {
             out_of_order: 0,
             duplicate_acks: 0,
             zero_windows: 0,
+            stuck: 0,
+            stuck_at: 0,
+            recent_at: 0,
+            too_big: 0,
+            passed: 0,
+            recent: 0,
+            zero: 0,
             bucket: [0; RTT_BUCKETS],
         }
     }

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -484,7 +485,11 @@ impl App {
         if self.series.ends() {
             return self.load(reading.past, reading.snapshot);
         }
-        let snapshot = reading.snapshot;
+        let mut snapshot = reading.snapshot;
+        // What is measured of rows that somebody looks into, for the detectors.
+        if let Some(timed) = self.lens.as_ref().and_then(|(lens, _)| lens.timed.clone()) {
+            snapshot.beside = Arc::new(snapshot.beside.timed(timed));
+        }
         if let Some(i) = snapshot.interfaces.iter().find(|i| i.stale) {
             let name = units::sanitize(&i.name);
             self.last_error = Some((now, format!("the counters of {name} could not be read")));

@@ -23,6 +23,7 @@ mod quiet;
 mod silent;
 #[cfg(test)]
 mod stage;
+mod stuck;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -268,7 +269,7 @@ impl Evidence<'_> {
 }
 
 /// The detectors, each a pure function.
-const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 12] = [
+const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 13] = [
     drops::find,
     silent::find,
     device::find,
@@ -280,6 +281,7 @@ const DETECTORS: [fn(&Evidence<'_>) -> Vec<Sighting>; 12] = [
     fragments::find,
     flood::find,
     gtpu::find,
+    stuck::find,
     books::find,
 ];
 
