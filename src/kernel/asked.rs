@@ -316,13 +316,14 @@ mod tests {
     use super::*;
     use crate::kernel::netlink::TunnelDevice;
 
-    /// As ovsdb-server 3.1 answers: what Kube-OVN, OVN-Kubernetes and Antrea write, and a bridge's own port.
+    /// An answer of ovsdb-server 3.1: what Kube-OVN, OVN-Kubernetes and Antrea write, and a
+    /// bridge's own port.
     const OVS: &str = r#"{"id":0,"result":[{"rows":[{"external_ids":["map",[]]},
         {"external_ids":["map",[["iface-id","web-0.default"],["ip","10.16.0.5"],["pod_name","web-1"],["pod_namespace","shop"]]]},
         {"external_ids":["map",[["attached_mac","0a:58:0a:f4:00:05"],["iface-id","default_web-0"],["ip_addresses","10.244.0.5/24,fd00::5/64"]]]},
         {"external_ids":["map",[["ip-address","10.10.0.2"],["pod-name","cart"],["pod-namespace","shop"]]]},
         {"external_ids":["map",[["iface-id","no-address"]]]}]}],"error":null}"#;
-    /// As zebra 8.4 does, and bgpd once its peer has told its name.
+    /// Answers of zebra 8.4, and of bgpd once its peer has sent its name.
     const ZEBRA: &str = r#"{"100":{"vni":100,"type":"L2","vxlanIf":"vx100","numMacs":0,"numRemoteVteps":0,"tenantVrf":"red"},
         "50":{"vni":50,"vxlanIf":"vx50","numRemoteVteps":"n/a","type":"L3","tenantVrf":"red"},
         "60":{"vni":60,"type":"L3","tenantVrf":"Unknown"},"70":{"vni":70,"type":"L2","tenantVrf":"default"},"80":7}"#;
@@ -392,7 +393,7 @@ mod tests {
 
     /// All answers in order, as texts.
     fn shown(answers: Answers) -> (Vec<String>, Vec<String>, Vec<String>) {
-        // From one process to the other.
+        // Pass them from one process to the other.
         let bytes = serde_json::to_vec(&answers).expect("JSON");
         let answers: Answers = serde_json::from_slice(&bytes).expect("the same");
         let known = answers.known();
@@ -481,7 +482,8 @@ mod tests {
         assert_eq!(ids, ["3 bridge blue ovn", "4 VRF edge ovn"]);
     }
 
-    /// As ovsdb-server 3.1 answers: a bridge with three tunnels, and one that the physical interface is in.
+    /// An answer of ovsdb-server 3.1: a bridge with three tunnels, and one with the physical
+    /// interface.
     const BRIDGES: &str = r#"{"id":0,"result":[
         {"rows":[{"_uuid":["uuid","b1"],"name":"br-int","ports":["set",[["uuid","p1"],["uuid","p2"],["uuid","p3"],["uuid","p4"]]]},
                  {"_uuid":["uuid","b2"],"name":"br-phy","ports":["set",[["uuid","p5"],["uuid","p6"]]]}]},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hosts that tell what they read now, over connections: a command's output, most often ssh's, has one
-//! host, a bus all of them. Each connection has a thread, which connects again when it ends, ever
-//! later, and no more than eight at once: sshd refuses more (MaxStartups).
+//! Live readings of remote hosts, over connections: a command (usually ssh) connects to one host, a
+//! bus to all of them. Each connection has a thread, which reconnects with increasing delays. At
+//! most eight connect at the same time, because sshd rejects more (MaxStartups).
 use std::{
     io::Read,
     sync::{
@@ -22,41 +22,42 @@ use crate::{
 };
 use model::{fleet::Fleet, interface::Origin, snapshot::Snapshot, units::duration};
 
-/// Makes a connection.
+/// Opens a connection.
 pub type Connect = Box<dyn FnMut() -> Result<Box<dyn Messenger>> + Send>;
 
-/// What brings frames.
+/// A connection that delivers frames.
 pub trait Messenger: Send {
-    /// What comes next; `None` at the end.
+    /// The next item; `None` at the end.
     ///
     /// # Errors
     /// Nothing can come any more, and why.
     fn next(&mut self) -> Result<Option<News>>;
 }
 
-/// What a connection brings.
+/// An item from a connection.
 #[derive(Debug)]
 pub enum News {
-    /// What a host tells, and when it was heard, or would have been if it had not been held back.
+    /// A frame of a host, and when it arrived, less the time for which it was held back.
     Frame(Box<Frame>, Instant),
     /// A line for the user.
     Notice(String),
-    /// There is nobody there as yet, and how that is known.
+    /// No host has answered yet, and why that is known.
     Nobody(String),
 }
 
-/// A stream of one host's.
+/// The stream of a single host.
 struct Stream(FrameReader);
 
 impl Messenger for Stream {
     fn next(&mut self) -> Result<Option<News>> {
-        // How late it is heard says how its clock goes, so that is not when somebody has time for it.
+        // The time of arrival is used to judge the host's clock, so take it now, not when the frame
+        // is processed.
         let frame = self.0.next_frame()?;
         Ok(frame.map(|frame| News::Frame(Box::new(frame), Instant::now())))
     }
 }
 
-/// A connection that is what a stream of one host is read from.
+/// A connection that reads the stream of a single host.
 ///
 /// # Errors
 /// It does not begin as one.
@@ -64,62 +65,62 @@ pub fn stream(from: impl Read + Send + 'static) -> Result<Box<dyn Messenger>> {
     Ok(Box::new(Stream(FrameReader::new(from)?)))
 }
 
-/// Connections that are made at the same time, and how long one is being made: who says nothing then is
-/// not waited for by others.
+/// How many connections are opened at the same time, and how long each may take before another one
+/// gets its turn.
 const AT_ONCE: usize = 8;
 const TURN: Duration = Duration::from_secs(3);
-/// How long to wait before a connection is made again: at first, and at most.
+/// How long to wait before reconnecting: at first, and at most.
 const BACK_OFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
-/// How long the first reading waits for everybody, and how long for anybody.
+/// How long the first reading waits for all hosts, and how long for any host.
 const ALL: Duration = Duration::from_secs(3);
 const ANY: Duration = Duration::from_secs(60);
-/// How soon it is noticed that nothing is to be waited for any more.
+/// How often to check whether to stop waiting.
 const STEP: Duration = Duration::from_millis(100);
 /// How long a reading waits for hosts that are late.
 const LATE: Duration = Duration::from_millis(700);
-/// The same, at most, however seldom they say that they tell.
+/// The maximum of that, however long the interval of the hosts is.
 const LATEST: Duration = Duration::from_secs(15);
 
-/// How long a host takes from one frame to the next, where that is there already.
+/// How long to wait for a further frame that has already been sent.
 const NEXT: Duration = Duration::from_millis(20);
 
-/// What a connection's thread says.
+/// A message of a connection's thread.
 enum Message {
     News(usize, News),
     /// It has ended, and why.
     Ended(usize, String),
 }
 
-/// Hosts that tell now.
+/// A source that listens to remote hosts.
 pub struct Remote {
     news: Receiver<Message>,
     connections: Vec<Connection>,
     fleet: Fleet,
     names: Names,
     begun: Instant,
-    /// How long the first reading waits for anybody.
+    /// How long the first reading waits for any host.
     patience: Duration,
-    /// Raised when nothing is to be waited for any more.
+    /// Raised to stop waiting.
     over: Arc<AtomicBool>,
-    /// Nothing is waited for after that.
+    /// When to stop waiting.
     end: Option<Instant>,
-    /// Frames that nobody has taken yet, where they are what is wanted.
+    /// Frames not taken yet, if frames rather than sums are wanted.
     frames: Option<Vec<Frame>>,
-    /// The latest moment of the reading before.
+    /// The latest moment of the previous reading.
     taken: Option<SystemTime>,
-    /// Since when something newer is there.
+    /// When something newer first arrived.
     newer: Option<Instant>,
-    /// So many frames have to come, at least, before everybody has told.
+    /// How many more frames must arrive before all hosts have reported.
     missing: usize,
     notices: Vec<String>,
 }
 
-/// What is known of one.
+/// The state of a connection.
 struct Connection {
     name: String,
-    /// When it told something last.
+    /// When it last delivered something.
     told: Option<Instant>,
-    /// Why it ended last.
+    /// Why it last ended.
     trouble: Option<String>,
 }
 
@@ -135,7 +136,7 @@ impl Connection {
     }
 }
 
-/// Whose turn it is to connect, by when that began.
+/// The turns for connecting, by when they began.
 #[derive(Default)]
 struct Turns(Mutex<Vec<Instant>>, Condvar);
 
@@ -155,7 +156,7 @@ impl Turns {
     }
 }
 
-/// A turn to connect, which ends by itself after [`TURN`], and is given back on drop.
+/// A turn for connecting, which expires after [`TURN`] and is given back on drop.
 struct Turn(Arc<Turns>, Instant);
 
 impl Drop for Turn {
@@ -169,8 +170,8 @@ impl Drop for Turn {
 }
 
 impl Remote {
-    /// Connects to all of them, by their names. Hosts' own names become `names` of their addresses.
-    /// What nobody has taken yet is a frame of each at most: who tells faster waits.
+    /// Opens all connections, given with their names. Names that hosts report become `names` of
+    /// their addresses. At most one frame per connection is queued; faster hosts wait.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -208,25 +209,25 @@ impl Remote {
         })
     }
 
-    /// Nothing is waited for once this flag is raised.
+    /// Stops waiting once this flag is raised.
     pub fn until(mut self, flag: &Arc<AtomicBool>) -> Remote {
         self.over = Arc::clone(flag);
         self
     }
 
-    /// The first reading waits so long at most for anybody, instead of a minute.
+    /// Limits how long the first reading waits for any host; the default is a minute.
     pub fn patient(mut self, patience: Duration) -> Remote {
         self.patience = patience;
         self
     }
 
-    /// Nothing is waited for after this.
+    /// Stops waiting at this time.
     pub fn ending(mut self, end: Option<Instant>) -> Remote {
         self.end = end;
         self
     }
 
-    /// What hosts tell is wanted as they tell it: [`Remote::frames`], and no sums of it.
+    /// Keeps the frames as they arrive, for [`Remote::frames`], instead of adding them up.
     pub fn kept(mut self) -> Remote {
         self.frames = Some(Vec::new());
         self
@@ -240,7 +241,7 @@ impl Remote {
     pub fn frames(&mut self, is_over: &dyn Fn() -> bool) -> Result<(Vec<Frame>, Vec<String>)> {
         let heard = self.listen(is_over);
         let frames = self.frames.as_mut().map(std::mem::take).unwrap_or_default();
-        // Who leaves, or says who it is, tells nothing new of an interval.
+        // A host that leaves or sends a greeting reports no interval.
         match heard {
             Err(e) if frames.is_empty() => Err(e),
             _ => Ok((frames, self.notices())),
@@ -253,13 +254,13 @@ impl Remote {
         notices
     }
 
-    /// What is known of all of them now, also of those who have told nothing for a while.
+    /// The current state of all hosts, including silent ones.
     pub fn known(&mut self) -> Snapshot {
         self.fleet.look(self.begun.elapsed());
         self.fleet.snapshot()
     }
 
-    /// Nobody has told anything, and on each connection something went wrong.
+    /// Whether all connections have failed before any host sent anything.
     pub fn has_failed(&self) -> bool {
         self.connections.iter().all(|c| c.told.is_none() && c.trouble.is_some())
     }
@@ -298,7 +299,7 @@ impl Remote {
         }
     }
 
-    /// There is something new, of everybody who is expected to tell.
+    /// Whether all hosts that are due have sent something new.
     fn is_complete(&mut self) -> bool {
         let begun = match self.taken {
             Some(_) => self.newer.is_some(),
@@ -310,7 +311,8 @@ impl Remote {
         begun && self.missing == 0
     }
 
-    /// How long a reading waits for hosts that are late: those that tell seldom do not tell at once.
+    /// How long a reading waits for late hosts: those with long intervals spread their messages
+    /// more.
     fn late(&self) -> Duration {
         LATE.max(self.fleet.cadence() * 3 / 2).min(LATEST)
     }
@@ -328,7 +330,7 @@ impl Remote {
         }
     }
 
-    /// Why there is nothing new, of the first of them: those that failed come first.
+    /// Why there is nothing new on some connections: failed ones come first.
     fn silence(&self) -> String {
         const SAID: usize = 3;
         let mut all: Vec<&Connection> = self.connections.iter().collect();
@@ -340,7 +342,7 @@ impl Remote {
         said.join("; ")
     }
 
-    /// Connections on which nobody has told anything yet, and why, if that is known.
+    /// Connections without any message so far, and the reason if it is known.
     pub fn unheard(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         let mute = self.connections.iter().filter(|c| c.told.is_none());
         mute.map(|c| (c.name.as_str(), c.trouble.as_deref()))
@@ -348,7 +350,8 @@ impl Remote {
 }
 
 impl Remote {
-    /// Waits for something new of everybody, as long as that is worth it, and takes all that there is.
+    /// Waits for something new from all hosts, within limits, and takes everything that has
+    /// arrived.
     fn listen(&mut self, is_over: &dyn Fn() -> bool) -> Result<()> {
         if self.taken.is_none() {
             self.wait(self.begun + ALL.min(self.patience), is_over);
@@ -364,8 +367,8 @@ impl Remote {
         } else {
             self.wait(self.newer.unwrap_or_else(Instant::now) + self.late(), is_over);
         }
-        // All that hosts have told since the last reading, which may be long ago; but one who floods us
-        // is not to hold this up.
+        // Take everything since the last reading, which may be long ago, but do not let a flooding
+        // host delay this.
         let end = Instant::now() + LATE;
         while let Ok(message) = self.news.recv_timeout(NEXT) {
             self.take(message);
@@ -376,7 +379,7 @@ impl Remote {
         self.fleet.look(self.begun.elapsed());
         if !self.fleet.has_begun() || self.taken == Some(self.fleet.taken()) {
             let silence = self.silence();
-            // What a bus says is of no host, and may be the reason.
+            // Messages of a bus concern no host, and may be the reason.
             let mut why = std::mem::take(&mut self.notices);
             why.retain(|notice| !silence.contains(notice));
             why.push(silence);
@@ -412,7 +415,7 @@ impl Source for Remote {
         Vec::new()
     }
 
-    /// Hosts that tell seldom are not waited for where somebody is waiting for a key.
+    /// Do not wait for hosts with long intervals while the user may press a key.
     fn due(&self) -> Due {
         let slow = self.late() > 2 * Duration::from_secs(1);
         let is_late = |since: Instant| since.elapsed() >= self.late();
@@ -424,7 +427,7 @@ impl Source for Remote {
     }
 }
 
-/// Reads until nobody wants to know any more.
+/// Reads until the receiver is gone.
 fn keep_reading(
     place: usize,
     connect: &mut Connect,
@@ -445,14 +448,14 @@ fn keep_reading(
         if begun.elapsed() > longest {
             pause = BACK_OFF[0];
         }
-        // Not all of them at once after an outage.
+        // So that not all reconnect at once after an outage.
         let spread = Duration::from_millis(place as u64 * 7919 % 1000);
         thread::sleep(pause + spread);
         pause = (pause * 2).min(longest);
     }
 }
 
-/// Reads one connection to its end. False when nobody wants to know any more.
+/// Reads a connection to its end. Returns false if the receiver is gone.
 fn read(
     place: usize,
     connect: &mut Connect,
@@ -462,7 +465,7 @@ fn read(
     let mut turn = Some(turns.wait());
     let mut messenger = connect()?;
     while let Some(next) = messenger.next()? {
-        turn = None; // it is in
+        turn = None; // it is connected
         if news.send(Message::News(place, next)).is_err() {
             return Ok(false);
         }
@@ -484,7 +487,7 @@ mod tests {
     use crate::frame::{FrameKind, FrameWriter};
     use model::{interface::Interface, rows::Rows, snapshot::Interval};
 
-    /// What a host tells of seconds from `from` on.
+    /// The stream of a host that reports seconds from `from` on.
     fn stream(host: &str, from: u64, seconds: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut writer = FrameWriter::new(&mut bytes);
@@ -567,7 +570,7 @@ mod tests {
         drop(hold);
     }
 
-    /// What is said before anybody was heard.
+    /// A connection that only delivers this.
     struct Refused(Option<News>);
 
     impl Messenger for Refused {
@@ -611,7 +614,7 @@ mod tests {
         assert!(readings < 30, "many seconds at once, where they were told already: {readings}");
     }
 
-    /// A stream without end, as fast as it is taken.
+    /// An endless stream, as fast as it is read.
     struct Flood(Cursor<Vec<u8>>, Arc<AtomicUsize>);
 
     impl Read for Flood {
@@ -639,7 +642,7 @@ mod tests {
         while all.read().is_ok_and(|r| r.snapshot.interfaces.len() < 2) {
             assert!(begun.elapsed() < Duration::from_secs(60), "both are heard");
         }
-        // What is buffered on the way is read; then nothing is until somebody takes it.
+        // Buffers on the way are filled; after that nothing is read until frames are taken.
         let settled = || {
             let before = rounds.load(Ordering::Relaxed);
             thread::sleep(Duration::from_millis(300));

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many hosts as one picture. A row has what both of its ends counted: `tx` is what the sender did,
-//! `rx` what the receiver did; [`crate::once::Once`] counts each packet at its sender, if that is one of
-//! the hosts, else at its receiver. What hosts on the way saw counts only where neither end is here.
+//! Many hosts as one picture. A row has the counts of both ends: `tx` is the sender's, `rx` the
+//! receiver's. [`crate::once::Once`] counts each packet at its sender, if that host is in the
+//! fleet, or else at its receiver. Hosts on the way count only if neither end is in the fleet.
 //!
-//! It is pure: time is an argument. Hosts tell of intervals one after the other, in any order among
-//! them; these are added up, so nothing goes back when one is started again.
+//! Pure: time is an argument. Each host reports consecutive intervals; those of different hosts
+//! arrive in any order. They are added up, so totals never decrease when a host is restarted.
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -24,54 +24,55 @@ use crate::{
     snapshot::{Interval, Snapshot},
 };
 
-/// Limit on the hosts; what more of them tell is left out, and said.
+/// Limit on the hosts; further ones are ignored, with a notice.
 pub const MOST_HOSTS: usize = 10_000;
 /// Limit on the rows that one host may bring; more are added up by tunnel, from twice as many on by
 /// pair of hosts, and from three times as many on in one row.
 const MOST_ROWS: u32 = 65_536;
 /// Limit on the hosts' own addresses, all together.
 const MOST_ADDRESSES: usize = 1 << 20;
-/// Starts of a host that are remembered.
+/// How many earlier starts of a host are remembered.
 const MOST_STARTS: usize = 16;
 /// Limit on the rows of all hosts together, each of what one end counts: the tunnels of 2,000 hosts
 /// with 250 each. Beyond it what is new is added up by tunnel, then by pair of hosts, then in one row.
 /// A row takes 64 bytes, or 120, in the fleet, in the latest totals and in the last interval.
 const MOST_ROWS_OF_ALL: usize = 600_000;
-/// Limit on the pairs that are nobody's; what more there are is in one row of each host that sees it.
+/// Limit on the pairs of hosts outside the fleet; further ones are added up in one row of each host
+/// that sees them.
 const MOST_PAIRS: usize = 1 << 20;
-/// Limit on what is known beside the rows, and on the rows of drops.
+/// Limit on the data beside the rows, and on the rows of drops.
 const MOST_BESIDE: usize = 1 << 16;
-/// A clock is off from there on, however often its host tells.
+/// The least difference from other clocks at which a clock is off, however short the interval.
 const OFF: Duration = Duration::from_millis(50);
-/// How far back the shortest way of what a host tells is looked for, in two parts.
+/// The window in which the shortest delay of a host's messages is determined, in two parts.
 const WAYS: Duration = Duration::from_secs(30);
-/// A host is silent when so many of its readings have not come.
+/// A host is silent after this many missing readings.
 const SILENT: u32 = 3;
-/// The way between two hosts, and what else is not known, in a clock's error.
+/// The part of a clock's error due to the delay between hosts and other unknowns.
 const WAY: Duration = Duration::from_millis(1);
-/// The error that a clock is taken to have that nothing synchronises.
+/// The assumed error of a clock that is not synchronised.
 const LOOSE: Duration = Duration::from_millis(100);
 
-/// What a host tells.
+/// A message of a host.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {
-    /// What happened there.
+    /// The interval that it reports.
     pub interval: &'a Interval,
-    /// It is of an interval, and not only to say that it is there.
+    /// Whether it reports an interval, rather than only that the host is there.
     pub counts: bool,
-    /// Its own addresses; none where they are as told before.
+    /// The host's own addresses; empty if they are unchanged.
     pub local: &'a [IpAddr],
-    /// The number of what it tells.
+    /// The sequence number of the message.
     pub seq: u64,
-    /// How often it tells.
+    /// The interval between its readings.
     pub cadence: Duration,
-    /// The error of its clock, if that is synchronised.
+    /// The error of its clock, if it is synchronised.
     pub clock: Option<Duration>,
-    /// How long its reading took.
+    /// How long the reading took.
     pub reading: Duration,
-    /// What it runs.
+    /// The program and version of the host.
     pub tool: &'a str,
-    /// It leaves.
+    /// Whether the host is leaving.
     pub leaves: bool,
 }
 
@@ -80,29 +81,29 @@ pub struct Told<'a> {
 struct Member {
     name: Arc<str>,
     epoch: u64,
-    /// Those of earlier starts.
+    /// The epochs of earlier starts.
     past: Vec<u64>,
-    /// Two tell by this name.
+    /// Whether two hosts report under this name.
     is_two: bool,
     /// Whether it has repeated frames.
     is_again: bool,
     seq: u64,
     cadence: Duration,
-    /// When it was heard last; `None` when it has left.
+    /// When it was last heard; `None` if it has left.
     heard: Option<Duration>,
     is_silent: bool,
     host: Arc<Host>,
     /// Its own addresses.
     own: HashSet<IpAddr>,
-    /// How much later than its clock says it is heard, at least, in nanoseconds of any clock: of late,
-    /// and before that.
+    /// The smallest delay between the time of a reading by its clock and its arrival, in
+    /// nanoseconds with an unknown offset: in the current window, and in the previous one.
     ways: [Option<i64>; 2],
-    /// Since when it is of late.
+    /// When the current window began.
     way_since: Duration,
     books: Books,
     span: Duration,
     fill: Fill,
-    /// Rows that it brought.
+    /// The number of rows that it added.
     rows: u32,
 }
 
@@ -119,20 +120,20 @@ struct LastPair {
     known: [bool; 2],
 }
 
-/// Hosts, and what they told.
+/// The hosts, and what they have reported.
 #[derive(Debug)]
 pub struct Fleet {
     origin: Origin,
     members: Vec<Member>,
-    /// Which of them has a name.
+    /// The host with each name.
     places: HashMap<Arc<str>, u16>,
-    /// Who has an address.
+    /// The host with each address.
     owners: HashMap<IpAddr, u16>,
-    /// Who counts a pair that is nobody's.
+    /// The host that counts each pair outside the fleet.
     transit: HashMap<Pair, u16>,
     /// Rows: a part of them for each direction, and those of packets in fragments apart.
     rows: Ledger,
-    /// What kernels dropped; nothing where no host tells of it.
+    /// What kernels dropped; `None` if no host reports it.
     drops: Option<Drops>,
     beside: Gathered,
     since: Option<SystemTime>,
@@ -148,7 +149,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// One without hosts.
+    /// A fleet without hosts.
     pub fn new(origin: Origin) -> Fleet {
         Fleet {
             origin,
@@ -171,7 +172,7 @@ impl Fleet {
         }
     }
 
-    /// Takes what a host tells.
+    /// Takes a message of a host.
     pub fn hear(&mut self, told: &Told<'_>, now: Duration) {
         if let Some(at) = self.follow(told, now) {
             self.count_all(at, told.interval);
@@ -198,7 +199,7 @@ impl Fleet {
             drops.add_host(&self.members[usize::from(at)].name, told, MOST_BESIDE);
         }
         if !interval.beside.is_empty() {
-            // Where there is no room any more, all of it is forgotten: what comes counts from zero.
+            // Without room, everything is forgotten and counting restarts at zero.
             if self.beside.len() >= MOST_BESIDE {
                 self.beside = Gathered::default();
             }
@@ -207,8 +208,8 @@ impl Fleet {
         }
     }
 
-    /// Takes that a host tells something, and when; what it counted is of no concern. Which one it is, if it
-    /// goes on.
+    /// Notes that a host has sent a message, without its counts. Returns the number of the host, if
+    /// the message continues its sequence.
     pub fn follow(&mut self, told: &Told<'_>, now: Duration) -> Option<u16> {
         let at = self.member(told, now)?;
         let (interval, m) = (told.interval, &mut self.members[usize::from(at)]);
@@ -226,7 +227,7 @@ impl Fleet {
         Some(at)
     }
 
-    /// Finds the host, or takes it in. What it says of itself is up to date then.
+    /// Finds or adds the host, and updates what it says about itself.
     fn member(&mut self, told: &Told<'_>, now: Duration) -> Option<u16> {
         let origin = &told.interval.origin;
         let at = match self.places.get(&origin.host) {
@@ -265,7 +266,8 @@ impl Fleet {
         let place = at as u16;
         let m = &mut self.members[at];
         if m.epoch != origin.epoch {
-            // Who was started again tells nothing by its last start.
+            // A restarted host sends nothing more from an earlier start, so this must be another
+            // host.
             if m.past.contains(&origin.epoch) {
                 if !std::mem::replace(&mut m.is_two, true) {
                     self.notices.push(format!(
@@ -343,11 +345,12 @@ impl Fleet {
             for address in local {
                 self.owners.entry(address).or_insert(place);
             }
-            // Another host may have had it before this one let it go.
+            // Another host may have taken it before this one released it.
             left.retain(|address| !self.owners.contains_key(address));
             let left: HashSet<IpAddr> = left.into_iter().collect();
             for (heir, m) in (0u16..).zip(&self.members).take_while(|_| !left.is_empty()) {
-                // It goes through the smaller one: a host may have any number of addresses.
+                // `intersection` iterates over the smaller set: a host may have any number of
+                // addresses.
                 for address in m.own.intersection(&left) {
                     self.owners.entry(*address).or_insert(heir);
                 }
@@ -388,7 +391,7 @@ impl Fleet {
                 let counts = if hook == 0 { known.own[to] || is_for_many } else { is_from };
                 counted[hook] = if counts { n } else { Count::default() };
             } else if known.known != [false; 2] {
-                self.passes(at, lane, n.packets); // who sends or receives it counts it
+                self.passes(at, lane, n.packets); // the sender or receiver counts them
             } else {
                 let slot = if hook == 0 { slot } else { slot.reverse() };
                 self.transit(at, pair, slot, n);
@@ -418,7 +421,7 @@ impl Fleet {
         self.add(at, slot, [n, Count::default()]);
     }
 
-    /// A host saw packets that others send or receive.
+    /// Adds packets in transit, which other hosts send and receive.
     fn passes(&mut self, at: u16, lane: Lane, packets: u64) {
         let passage = Passage { host: at.into(), lane };
         let passages = &mut self.beside.passages;
@@ -475,7 +478,7 @@ impl Fleet {
         }
     }
 
-    /// Who has not been heard for too long is silent, and whose clock differs is off.
+    /// Marks hosts that have not been heard for too long as silent, and clocks that differ as off.
     pub fn look(&mut self, now: Duration) {
         let heard = |m: &&mut Member| m.heard.is_some() && !m.is_silent;
         let mut ways: Vec<i64> = self.members.iter().filter_map(Member::way).collect();
@@ -493,7 +496,7 @@ impl Fleet {
                 Arc::make_mut(&mut m.host).off = off;
             }
         }
-        // Who is ahead of all others does not set the time.
+        // A host whose clock is ahead does not determine the time.
         if self.members.iter().any(|m| m.host.off.is_some()) {
             self.taken = self.timely().filter_map(|m| m.host.taken).max().unwrap_or(self.taken);
         }
@@ -506,8 +509,8 @@ impl Fleet {
         }
     }
 
-    /// How many of those who are heard have not told yet what they should have by now: readings are
-    /// on one grid of time.
+    /// How many of the hosts that are heard have not sent their latest reading yet, given that
+    /// readings are aligned.
     pub fn behind(&self) -> usize {
         if self.since.is_none() {
             return self.members.len().max(1);
@@ -520,39 +523,39 @@ impl Fleet {
         self.timely().filter(is_due).count()
     }
 
-    /// How often those tell who tell most seldom.
+    /// The longest interval between the readings of a host.
     pub fn cadence(&self) -> Duration {
         self.timely().map(|m| m.cadence).max().unwrap_or_default()
     }
 
-    /// Those who are heard, and go by the time that most go by.
+    /// The hosts that are heard and whose clocks agree with most others.
     fn timely(&self) -> impl Iterator<Item = &Member> {
         let is_heard = |m: &&Member| m.heard.is_some() && !m.is_silent && m.host.off.is_none();
         self.members.iter().filter(is_heard)
     }
 
-    /// What is to be said, a line each.
+    /// Messages for the user, one line each.
     pub fn notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
     }
 
-    /// Somebody has told of an interval.
+    /// Whether any interval has been reported.
     pub fn has_begun(&self) -> bool {
         self.since.is_some()
     }
 
-    /// When the latest of what was told was taken.
+    /// The time of the latest reading.
     pub fn taken(&self) -> SystemTime {
         self.taken
     }
 
-    /// Hosts that are heard, and how many there are that have not left.
+    /// The number of hosts that are heard, and of those that have not left.
     pub fn heard(&self) -> (usize, usize) {
         let there = self.members.iter().filter(|m| m.heard.is_some());
         (there.clone().filter(|m| !m.is_silent).count(), there.count())
     }
 
-    /// What hosts are called, by their addresses; what several have is none's.
+    /// The names of hosts by their addresses, except addresses that several hosts have.
     pub fn names(&self) -> HashMap<IpAddr, String> {
         let mut names: HashMap<IpAddr, Option<String>> = HashMap::new();
         for m in &self.members {
@@ -564,7 +567,7 @@ impl Fleet {
         names.into_iter().filter_map(|(address, name)| Some((address, name?))).collect()
     }
 
-    /// All that was told, as totals: an interface is a host.
+    /// Everything reported so far, as totals; each host is an interface.
     pub fn snapshot(&self) -> Snapshot {
         let since = self.since.unwrap_or(self.taken);
         let at = self.taken.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -590,7 +593,7 @@ impl Fleet {
 }
 
 impl Member {
-    /// It was heard of a reading: how long is the way?
+    /// Updates the smallest delay with the arrival of a reading.
     fn is_heard_after(&mut self, taken: SystemTime, now: Duration) {
         let nanos = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
         let taken = taken.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -605,7 +608,7 @@ impl Member {
         self.ways.into_iter().flatten().min()
     }
 
-    /// What is known of it now.
+    /// What is known about the host now.
     fn host(&self) -> Arc<Host> {
         let state = match self.heard {
             None => HostState::Left,
@@ -634,7 +637,7 @@ mod tests {
         [10, 0, 0, n].into()
     }
 
-    /// What a host counted between two hosts: packets by hook and direction.
+    /// A host's counts between two hosts: packets by hook and direction.
     fn row(first: u8, second: IpAddr, cells: [[u64; 2]; 2]) -> Flow {
         let count = |packets| Count { packets, bytes: packets * 100 };
         let key = Key {
@@ -653,7 +656,7 @@ mod tests {
         fleet: Fleet,
         seq: u64,
         beside: Gathered,
-        /// Hosts with other addresses than their own.
+        /// Hosts with addresses other than the default.
         locals: HashMap<u8, Vec<IpAddr>>,
         epoch: u64,
     }
@@ -664,7 +667,7 @@ mod tests {
             Stage { fleet, seq: 0, beside: Gathered::default(), locals, epoch: 0 }
         }
 
-        /// A host, by the last byte of its address, tells of a second.
+        /// A host, given by the last byte of its address, reports a second.
         fn tells(&mut self, host: u8, at: u64, flows: &[Flow]) {
             let mut rows = Rows::default();
             flows.iter().zip(0..).for_each(|(f, place)| rows.push_flow(place, f));
@@ -707,7 +710,7 @@ mod tests {
         }
     }
 
-    /// What the hosts count of 1 -> 2: 100 sent and 97 received; of 2 -> 1: 50 and 50.
+    /// The hosts' counts of 1 -> 2: 100 sent and 97 received; of 2 -> 1: 50 and 50.
     const AT_1: [[u64; 2]; 2] = [[0, 50], [100, 0]];
     const AT_2: [[u64; 2]; 2] = [[97, 0], [0, 50]];
 
@@ -975,7 +978,7 @@ mod tests {
             stage.locals.insert(host, own.iter().map(|n| address(*n)).collect());
             stage.tells(host, at, &[]);
         };
-        // Host 2 takes address 9 from host 1 before that one lets it go.
+        // Host 2 takes address 9 before host 1 releases it.
         says(2, 1, &[1, 9]);
         says(3, 2, &[2, 9]);
         says(4, 1, &[1]);
@@ -992,7 +995,7 @@ mod tests {
                 stage.tells(1, at, &[row(1, address(2), [[0, 0], [1, 0]])]);
             }
         }
-        // One more before it was clear that the other one goes on.
+        // One more, before it is clear that the other host continues.
         assert_eq!(stage.total().0, 11);
         let said = stage.fleet.notices();
         assert_eq!(
@@ -1015,7 +1018,7 @@ mod tests {
         gre.key.outermost = Tunnel { kind, id: Some(7) };
         for at in 1..=200 {
             for (host, hook, lost) in [(1, Hook::Tx, 0), (2, Hook::Rx, 3)] {
-                // And many that come and go.
+                // Many short-lived streams as well.
                 let many = (0..1000).map(|n| numbered(0, hook, 1000 * (at as u32) + n, 0));
                 let numbers = many.chain([numbered(0, hook, 7, lost)]).collect();
                 stage.beside = Gathered { numbers, ..Gathered::default() };
