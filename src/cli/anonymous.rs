@@ -85,13 +85,22 @@ impl Mask {
     pub(super) fn learn(&mut self, names: impl IntoIterator<Item = String>) {
         let kept = ["localhost", "host", "fleet", ""];
         for name in names.into_iter().filter(|n| !kept.contains(&n.as_str())) {
-            if self.names.contains_key(&name) {
-                continue;
-            }
             let other = match self.names.len() {
                 0 => "host".to_owned(),
                 n => format!("name{n}"),
             };
+            // As it stands in JSON, too.
+            let escaped = serde_json::Value::from(&*name).to_string();
+            let escaped = escaped.trim_matches('"').to_owned();
+            if escaped != name {
+                self.replace(escaped, &other);
+            }
+            self.replace(name, &other);
+        }
+    }
+
+    fn replace(&mut self, name: String, other: &str) {
+        if !self.names.contains_key(&name) {
             // A number is replaced only as a whole word.
             if name.chars().any(char::is_alphabetic)
                 && let Some(first) = name.chars().next()
@@ -100,7 +109,7 @@ impl Mask {
                 parts.push(name.clone());
                 parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
             }
-            self.names.insert(name, other);
+            self.names.insert(name, other.to_owned());
         }
     }
 
@@ -348,7 +357,7 @@ mod tests {
     fn mask(seed: u8) -> Mask {
         let mut key = [seed; IpcryptPfx::KEY_BYTES];
         key[0] ^= 1;
-        let names = ["node-a", "blue", "node-a", "blue+green", "kö", "4711"];
+        let names = ["node-a", "blue", "node-a", "blue+green", "kö", "4711", "q\"x"];
         Mask::with(key, names.map(str::to_owned).to_vec())
     }
 
@@ -428,6 +437,7 @@ mod tests {
             ("10.1.2.3-10.1.2.3", "A-A"),
             ("node-a/eth0: 10.1.2.3: gone", "host/eth0: A: gone"),
             ("blue/eth0", "name1/eth0"),
+            (r#""netns":"q\"x""#, r#""netns":"name5""#),
             (
                 "pid:17 5.1 s 12:30:01 2026-11-30T06:30:00Z",
                 "pid:17 5.1 s 12:30:01 2026-11-30T06:30:00Z",

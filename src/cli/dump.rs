@@ -299,7 +299,7 @@ impl Dump {
         {
             any = true;
             if let (Some(overlay), None) = (&interval.overlay, mask) {
-                printer.names().learn_recorded(overlay);
+                printer.names().learn_recorded(&interval.origin.host, overlay);
             }
             let interval = match mask {
                 Some(mask) => interval.under(mask),

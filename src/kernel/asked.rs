@@ -35,7 +35,7 @@ use crate::kernel::{
     runner::{Runner, Running},
 };
 use feed::names::{HostName, NameSource, Names, ServiceNames};
-use line::{Line, MOST_BYTES, PATIENCE, reach, wait};
+use line::{Line, PATIENCE, reach, wait};
 use model::units::sanitize;
 pub(crate) use ovs::{OVS, OvsTunnels, ovs_tunnels};
 use said::{MOST_NAMES, Said};
@@ -43,6 +43,7 @@ use said::{MOST_NAMES, Said};
 /// Limit on all answers together, the interval between queries, and how soon it is noticed that
 /// somebody has come.
 const ALL: Duration = Duration::from_secs(10);
+const MOST_ANSWERS: usize = 64 << 20;
 const LATER: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(5);
 
@@ -108,6 +109,9 @@ pub struct Answers {
     told: Vec<(Service, Said)>,
     /// Who has none, and why.
     silent: Vec<String>,
+    /// The size of what was told.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 impl Services {
@@ -171,7 +175,19 @@ impl Answers {
     /// Adds what a service said, or why it said nothing.
     fn add(&mut self, service: Service, path: &Path, told: io::Result<Said>) {
         match told {
-            Ok(told) => self.told.push((service, told)),
+            // So that what one says does not push out what others say.
+            Ok(told) if self.bytes + told.bytes() > MOST_ANSWERS => {
+                let name = service.source().name();
+                let most = MOST_ANSWERS >> 20;
+                self.silent.push(format!(
+                    "{name} has no names: {}: all services together have more than {most} MB of them",
+                    path.display()
+                ));
+            }
+            Ok(told) => {
+                self.bytes += told.bytes();
+                self.told.push((service, told));
+            }
             Err(e) => {
                 let name = service.source().name();
                 let why = match e.kind() {
@@ -273,8 +289,13 @@ impl Asker {
         }
         let until = Instant::now() + ALL;
         let mut running = self.runner.run(0).ok()?;
-        let answers: Answers = serde_json::from_slice(&whole(&mut running, until)?).ok()?;
-        Some(answers.known())
+        let printed = whole(&mut running, until);
+        let answers = printed.and_then(|text| serde_json::from_slice::<Answers>(&text).ok());
+        let nothing = || ServiceNames {
+            silent: vec!["services of this host have no names: `tmon ask` failed".to_owned()],
+            ..ServiceNames::default()
+        };
+        Some(answers.map_or_else(nothing, Answers::known))
     }
 
     /// Queries again every minute, and soon after somebody comes or goes, until the program ends.
@@ -299,7 +320,8 @@ fn whole(running: &mut Running, until: Instant) -> Option<Vec<u8>> {
         wait(&running.stdout, PollFlags::POLLIN, until).ok()?;
         match running.stdout.read(&mut some).ok()? {
             0 => return Some(all),
-            n if all.len() + n > MOST_BYTES => return None,
+            // Twice as many: characters may be escaped.
+            n if all.len() + n > 2 * MOST_ANSWERS => return None,
             n => all.extend_from_slice(&some[..n]),
         }
     }
@@ -355,9 +377,13 @@ mod tests {
 
     /// An HTTP service, which hangs up behind its answer.
     fn http_says(body: &str) -> Line {
+        http_answers("200 OK", body)
+    }
+
+    fn http_answers(status: &str, body: &str) -> Line {
         let (socket, mut theirs) = UnixStream::pair().expect("a pair");
         socket.set_nonblocking(true).expect("set");
-        let answer = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}");
+        let answer = format!("HTTP/1.0 {status}\r\nContent-Type: application/json\r\n\r\n{body}");
         thread::spawn(move || {
             let _ = theirs.read(&mut [0; 4096]);
             let _ = theirs.write_all(answer.as_bytes());
@@ -533,6 +559,30 @@ mod tests {
             (Service::Cilium, cilium::nodes(http_says(says))),
             (Service::Cri, cri::pods(service(says.into()))),
         ]
+    }
+
+    #[test]
+    fn answers_cost_bounded_memory_and_errors_say_why() {
+        let rows = "{},".repeat(300_000);
+        let many = format!(r#"{{"result":[{{"rows":[{rows}{{}}]}}]}}"#);
+        let e = ovn::southbound(service(many.into())).expect_err("too many").to_string();
+        assert!(e.contains("a list of at most 200000 elements"), "{e}");
+        let busy = http_answers("503 Service Unavailable", "\"agent not ready\"");
+        let e = docker::containers(busy).expect_err("busy").to_string();
+        assert_eq!(e, "503 Service Unavailable");
+        // One that says too much does not push out the others.
+        let says = |n: u32, name: &str| {
+            let of = |n: u32| (Ipv4Addr::from_bits(n).into(), name.to_owned());
+            Said::inner((0..n).map(of))
+        };
+        let mut told = Answers::default();
+        let path = Path::new("/run/x.sock");
+        told.add(Service::Ovs, path, Ok(says(1, "web")));
+        let long = "é".repeat(300);
+        (0..2).for_each(|_| told.add(Service::Ovn, path, Ok(says(100_000, &long))));
+        told.add(Service::Docker, path, Ok(says(2, "cart")));
+        assert_eq!(told.told.len(), 3);
+        assert!(told.told[1].1.inner[0].1.chars().count() == 255 && told.silent.len() == 1);
     }
 
     #[test]

@@ -283,7 +283,9 @@ fn read_recordings(
     let end = loop {
         match recordings.next_interval() {
             Ok(Some(interval)) => {
-                interval.overlay.iter().for_each(|overlay| names.learn_recorded(overlay));
+                if let Some(overlay) = &interval.overlay {
+                    names.learn_recorded(&interval.origin.host, overlay);
+                }
                 past.push(interval);
             }
             Ok(None) => break Ok(()),

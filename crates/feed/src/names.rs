@@ -43,6 +43,8 @@ const MOST_BYTES: u64 = 64 << 20;
 const MOST_NAMES: usize = 1_000_000;
 /// And ids that other hosts may name.
 const MOST_IDS: usize = 65_536;
+/// Limit on what all hosts of a fleet together say about ids.
+const MOST_TOLD: usize = 1 << 18;
 /// Characters of a name; those of DNS have at most 253.
 const MOST_CHARS: usize = 255;
 
@@ -135,11 +137,56 @@ pub struct Names {
     /// What tunnel ids stand for on this host, when that has been found; nothing for those of which
     /// there are several.
     segments: Arc<Mutex<HashMap<u32, Option<Segment>>>>,
+    /// The same of each host that was recorded or tells it.
+    told: Arc<Mutex<ToldIds>>,
     /// What services of this host say, when they have.
     asked: Arc<Mutex<ServiceNames>>,
     /// What the hosts of a fleet call themselves.
     hosts: Arc<Mutex<Arc<HashMap<IpAddr, String>>>>,
     resolver: Option<Arc<Resolver>>,
+}
+
+/// The meaning of tunnel ids on several hosts.
+#[derive(Debug, Default)]
+struct ToldIds {
+    hosts: HashMap<Arc<str>, Vec<(u32, Segment)>>,
+    /// The different meanings of an id, and how many hosts have each.
+    meanings: HashMap<u32, Vec<(Segment, usize)>>,
+    /// How many there are in `hosts`.
+    size: usize,
+}
+
+impl ToldIds {
+    /// Replaces what a host said before. Returns the ids that this may change.
+    fn tell(&mut self, host: &Arc<str>, overlay: &Overlay) -> HashSet<u32> {
+        let mut changed = HashSet::default();
+        for (id, segment) in self.hosts.remove(host).unwrap_or_default() {
+            self.size -= 1;
+            changed.insert(id);
+            let Some(meanings) = self.meanings.get_mut(&id) else { continue };
+            for (_, hosts) in meanings.iter_mut().filter(|(known, _)| *known == segment) {
+                *hosts -= 1;
+            }
+            meanings.retain(|(_, hosts)| *hosts > 0);
+            if meanings.is_empty() {
+                self.meanings.remove(&id);
+            }
+        }
+        let ids = overlay.segments.iter().filter_map(|(tunnel, s)| Some((tunnel.id?, s)));
+        let now: Vec<_> =
+            ids.take(MOST_TOLD - self.size).map(|(id, segment)| (id, segment.clone())).collect();
+        self.size += now.len();
+        for (id, segment) in &now {
+            changed.insert(*id);
+            let meanings = self.meanings.entry(*id).or_default();
+            match meanings.iter_mut().find(|(known, _)| known == segment) {
+                Some((_, hosts)) => *hosts += 1,
+                None => meanings.push((segment.clone(), 1)),
+            }
+        }
+        self.hosts.insert(Arc::clone(host), now);
+        changed
+    }
 }
 
 /// What files say.
@@ -192,17 +239,23 @@ impl Names {
         *self.local.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
-    /// What tunnel ids stand for on a host that was recorded or tells it; nothing for those that stand
-    /// for several things.
-    pub fn learn_recorded(&self, overlay: &Overlay) {
+    /// The present meaning of tunnel ids on a host that was recorded or reports it. An id has no
+    /// name while it means different things on different hosts.
+    pub fn learn_recorded(&self, host: &Arc<str>, overlay: &Overlay) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        for (tunnel, segment) in &overlay.segments {
-            let Some(id) = tunnel.id else { continue };
-            if segments.len() >= MOST_IDS && !segments.contains_key(&id) {
-                continue;
+        for id in told.tell(host, overlay) {
+            let meaning = told.meanings.get(&id).map(|meanings| match &meanings[..] {
+                [(only, _)] => Some(only.clone()),
+                _ => None,
+            });
+            match meaning {
+                Some(meaning) if segments.len() < MOST_IDS || segments.contains_key(&id) => {
+                    segments.insert(id, meaning);
+                }
+                Some(_) => {}
+                None => _ = segments.remove(&id),
             }
-            let known = segments.entry(id).or_insert_with(|| Some(segment.clone()));
-            known.take_if(|known| known != segment);
         }
     }
 
@@ -862,12 +915,26 @@ mod tests {
             overlay.segments.insert(Tunnel { kind: Kind::Vxlan, id: Some(id) }, segment);
             overlay
         };
-        for (id, vrf) in [(7, "red"), (7, "red"), (8, "red"), (8, "blue")] {
-            n.learn_recorded(&overlay(id, vrf));
+        let tells = |host: &str, id, vrf| n.learn_recorded(&host.into(), &overlay(id, vrf));
+        for (host, id, vrf) in [("a", 7, "red"), ("b", 7, "red"), ("c", 8, "red"), ("d", 8, "blue")]
+        {
+            tells(host, id, vrf);
         }
         assert_eq!((n.id(7).as_deref(), n.id(8)), (Some("VRF red"), None));
-        (0..MOST_IDS as u32 + 100).for_each(|id| n.learn_recorded(&overlay(1000 + id, "many")));
-        assert_eq!(n.named_ids().len(), MOST_IDS - 1, "7 and others, without 8");
+        // One host at a time gives its VRF another name.
+        tells("d", 8, "red");
+        assert_eq!(n.id(8).as_deref(), Some("VRF red"));
+        tells("c", 8, "green");
+        assert_eq!(n.id(8), None);
+        tells("d", 8, "green");
+        assert_eq!(n.id(8).as_deref(), Some("VRF green"));
+        tells("d", 9, "green");
+        tells("c", 9, "green");
+        assert_eq!((n.id(8), n.id(9).as_deref()), (None, Some("VRF green")));
+        (0..MOST_IDS as u32 + 100).for_each(|id| tells(&format!("h{id}"), 1000 + id, "many"));
+        assert_eq!(n.named_ids().len(), MOST_IDS);
+        let told = n.told.lock().expect("nobody panicked");
+        assert_eq!(told.size, told.hosts.values().map(Vec::len).sum::<usize>());
     }
 
     #[test]

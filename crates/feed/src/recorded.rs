@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use crate::{
     frame::{Frame, FrameFile, FrameKind, block_after, has_frames},
@@ -76,6 +76,10 @@ struct Merge {
     moment: Option<(SystemTime, Duration)>,
     /// The frames of that moment: counted once all their hosts and addresses are known.
     told: Vec<(u16, Frame)>,
+    /// Who has reported it: the second reading of a host is of another moment, whatever its time.
+    hosts: HashSet<Arc<str>>,
+    /// When the last of them was heard.
+    heard: Duration,
 }
 
 /// The latest reading of one start.
@@ -172,7 +176,14 @@ impl Recordings {
         let differ = hosts.next().is_some_and(|first| hosts.any(|host| host != first));
         if differ || all.files.iter().any(|f| f.several) {
             let fleet = Fleet::new(Origin { host: "fleet".into(), ..Origin::default() });
-            all.merge = Some(Merge { fleet, before: None, moment: None, told: Vec::new() });
+            all.merge = Some(Merge {
+                fleet,
+                before: None,
+                moment: None,
+                told: Vec::new(),
+                hosts: HashSet::default(),
+                heard: Duration::ZERO,
+            });
         }
         Ok(all)
     }
@@ -189,11 +200,18 @@ impl Recordings {
             }));
         }
         loop {
-            let next = self.next_taken().map(|(taken, _)| taken);
+            let next = self.next_taken();
+            let host =
+                next.and_then(|(_, i)| Some(&self.files[i].next.as_ref()?.interval.origin.host));
             let Some(merge) = &mut self.merge else { return Ok(None) };
+            let has_reported = host.is_some_and(|host| merge.hosts.contains(host));
             match (merge.moment, next) {
-                (Some((at, near)), next) if next.is_none_or(|t| t > at + near) => {
+                (Some((at, near)), next)
+                    if has_reported || next.is_none_or(|(t, _)| t > at + near) =>
+                {
                     merge.moment = None;
+                    merge.hosts.clear();
+                    merge.fleet.look(merge.heard);
                     for (host, frame) in merge.told.drain(..) {
                         merge.fleet.count_all(host, &frame.interval);
                     }
@@ -216,14 +234,16 @@ impl Recordings {
             }
             let Some(frame) = self.next_frame()? else { continue };
             let Some(merge) = &mut self.merge else { return Ok(None) };
-            let taken = frame.interval.taken;
-            merge.moment.get_or_insert((taken, frame.cadence / 2));
+            let (taken, near) = (frame.interval.taken, frame.cadence / 2);
+            let (_, least) = merge.moment.get_or_insert((taken, near));
+            *least = near.min(*least);
+            merge.hosts.insert(Arc::clone(&frame.interval.origin.host));
             let heard = frame.heard.unwrap_or(taken);
             let now = heard.duration_since(UNIX_EPOCH).unwrap_or_default();
+            merge.heard = now;
             if let Some(host) = merge.fleet.follow(&frame.told(), now) {
                 merge.told.push((host, frame));
             }
-            merge.fleet.look(now);
         }
     }
 
@@ -843,6 +863,38 @@ mod tests {
                 assert!(written.contains(&frame(interval)), "byte {at}, bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn a_host_that_reports_rarely_does_not_join_the_readings_of_others() {
+        let slow = |at: u64| {
+            let mut rare = frame("slow", 2, at, 1);
+            rare.cadence = Duration::from_secs(10);
+            rare
+        };
+        // What is of one moment: the slow host comes first.
+        let moments: Vec<Vec<Frame>> = (0..30)
+            .map(|at| {
+                let rare = (at % 10 == 9).then(|| slow(at));
+                rare.into_iter().chain([frame("fast", 1, at, 1)]).collect()
+            })
+            .collect();
+        let all = read(&[&several(&moments)], Between::default()).expect("it is read");
+        assert_eq!(all.len(), 30);
+        // A host whose clock is far ahead takes no memory: each moment ends.
+        let ahead = |at| frame("ahead", 3, 100_000 + at, 1);
+        let moments: Vec<_> = (0..30).map(|at| vec![frame("fast", 1, at, 1), ahead(at)]).collect();
+        let mut all = {
+            let file = several(&moments);
+            Recordings::open(&[file.path().to_owned()], Between::default()).expect("it is opened")
+        };
+        let mut packets = 0;
+        while let Some(i) = all.next_interval().expect("it is read") {
+            packets += i.rows.iter().map(|f| f.counters.total().packets).sum::<u64>();
+            let held = all.merge.as_ref().map_or(0, |merge| merge.told.len());
+            assert!(held <= 2, "{held}");
+        }
+        assert_eq!(packets, 30 * 4);
     }
 
     #[test]

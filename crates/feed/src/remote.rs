@@ -269,7 +269,9 @@ impl Remote {
         match message {
             Message::News(place, News::Frame(frame, came)) => {
                 let now = came.saturating_duration_since(self.begun);
-                frame.interval.overlay.iter().for_each(|o| self.names.learn_recorded(o));
+                if let Some(overlay) = &frame.interval.overlay {
+                    self.names.learn_recorded(&frame.interval.origin.host, overlay);
+                }
                 if let Some(frames) = &mut self.frames {
                     // What is told twice, or in the name of another, is not kept.
                     let is_heard = self.fleet.follow(&frame.told(), now).is_some();

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{
-    line::Line,
+    line::{Line, few},
     said::{Said, pod},
 };
 
@@ -17,6 +17,9 @@ struct IpEntry {
     cidr: String,
     metadata: Option<Metadata>,
 }
+
+#[derive(Deserialize)]
+struct IpEntries(#[serde(deserialize_with = "few")] Vec<IpEntry>);
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -75,7 +78,7 @@ impl Node {
 
 /// The pods of all nodes.
 pub(super) fn pods(line: Line) -> io::Result<Said> {
-    let all: Vec<IpEntry> = line.get("/v1/ip")?;
+    let IpEntries(all) = line.get("/v1/ip")?;
     Ok(Said::inner(all.into_iter().filter_map(IpEntry::named)))
 }
 

@@ -20,6 +20,8 @@ pub(super) const SOCKETS: [&str; 4] = [
     "/run/k3s/containerd/containerd.sock",
     "/run/cri-dockerd.sock",
 ];
+/// Limit on the list of sandboxes, in bytes: an empty one takes two, and fifty times as many in memory.
+const MOST_LIST: usize = 4 << 20;
 /// What is before a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
@@ -132,8 +134,8 @@ async fn ask(line: Line, told: &mut Said) -> io::Result<()> {
     // It ends with the questions.
     tokio::spawn(async move { drop(connection.await) });
     let mut client = client;
-    let mut left = MOST_BYTES;
-    let all: Sandboxes = call(&mut client, "ListPodSandbox", &(), &mut left).await?;
+    let (mut list, mut left) = (MOST_LIST, MOST_BYTES);
+    let all: Sandboxes = call(&mut client, "ListPodSandbox", &(), &mut list).await?;
     for Sandbox { id, metadata, state } in all.items {
         let Some(PodMetadata { name, namespace }) = metadata.filter(|_| state == 0) else {
             continue;

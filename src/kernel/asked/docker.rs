@@ -5,7 +5,10 @@ use std::{io, net::IpAddr};
 use foldhash::HashMap;
 use serde::Deserialize;
 
-use super::{line::Line, said::Said};
+use super::{
+    line::{Line, few},
+    said::Said,
+};
 
 /// A container of `/containers/json`.
 #[derive(Deserialize)]
@@ -29,6 +32,9 @@ struct Attached {
     v6: String,
 }
 
+#[derive(Deserialize)]
+struct Containers(#[serde(deserialize_with = "few")] Vec<Container>);
+
 impl Container {
     /// Its addresses with its first name.
     fn named(&self) -> impl Iterator<Item = (IpAddr, String)> {
@@ -41,6 +47,6 @@ impl Container {
 
 /// Its containers.
 pub(super) fn containers(line: Line) -> io::Result<Said> {
-    let all: Vec<Container> = line.get("/containers/json")?;
+    let Containers(all) = line.get("/containers/json")?;
     Ok(Said::inner(all.iter().flat_map(Container::named)))
 }

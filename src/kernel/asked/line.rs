@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A connection to a service of this host: its time, its bytes, and its answers.
 use std::{
+    fmt,
     io::{self, Read, Write},
+    marker::PhantomData,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::net::UnixStream,
@@ -14,11 +16,16 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error, SeqAccess, Visitor},
+};
 
 /// Limits on one answer: its time and its bytes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-pub(super) const MOST_BYTES: usize = 64 << 20;
+pub(super) const MOST_BYTES: usize = 32 << 20;
+/// Limit on the elements of a list in an answer: a few bytes of JSON may become hundreds in memory.
+const MOST_ELEMENTS: usize = 200_000;
 
 /// A connection to a service, with a deadline.
 pub(super) struct Line {
@@ -70,8 +77,14 @@ impl Line {
         // HTTP/1.0, so that the service closes the connection after an unchunked answer.
         self.ask(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
         let answer = self.answer(|_| false)?;
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-        json(end.map_or(&[][..], |end| &answer[end + 4..]))
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let (head, body) = head.map_or((&[][..], &[][..]), |end| answer.split_at(end + 4));
+        let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
+        let status = line.splitn(2, |b| *b == b' ').nth(1).unwrap_or_default();
+        if !status.is_empty() && !status.starts_with(b"200") {
+            return Err(io::Error::other(String::from_utf8_lossy(status).into_owned()));
+        }
+        json(body)
     }
 }
 
@@ -117,6 +130,33 @@ impl Write for Line {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A list, of which only so many elements are accepted.
+pub(super) fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST_ELEMENTS} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(element) = list.next_element()? {
+                if all.len() >= MOST_ELEMENTS {
+                    return Err(Error::invalid_length(all.len() + 1, &self));
+                }
+                all.push(element);
+            }
+            Ok(all)
+        }
+    }
+    from.deserialize_seq(Few(PhantomData))
 }
 
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {

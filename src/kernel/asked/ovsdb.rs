@@ -5,17 +5,20 @@ use std::io::{self, Read};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::line::{Line, MOST_BYTES};
+use super::line::{Line, MOST_BYTES, endless, few};
 
 /// OVSDB's answer to some `select` (RFC 7047): a result for each.
 #[derive(Deserialize)]
+#[serde(bound(deserialize = "T: DeserializeOwned"))]
 struct Selected<T> {
+    #[serde(deserialize_with = "few")]
     result: Vec<Table<T>>,
 }
 
 #[derive(Deserialize)]
+#[serde(bound(deserialize = "T: DeserializeOwned"))]
 struct Table<T> {
-    #[serde(default = "Vec::new")]
+    #[serde(default = "Vec::new", deserialize_with = "few")]
     rows: Vec<T>,
 }
 
@@ -45,9 +48,14 @@ pub(super) fn select<T: DeserializeOwned>(
     let question = serde_json::json!({ "method": "transact", "id": 0, "params": words });
     line.ask(question.to_string().as_bytes())?;
     // One JSON text, after which the connection stays open.
-    let from = io::BufReader::new(line.take(MOST_BYTES as u64));
-    let mut texts = serde_json::Deserializer::from_reader(from).into_iter::<Selected<T>>();
-    let answer = texts.next().ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::from)?;
+    let mut from = io::BufReader::new(line.take(MOST_BYTES as u64));
+    let mut texts = serde_json::Deserializer::from_reader(&mut from).into_iter::<Selected<T>>();
+    let answer = texts.next().map(|answer| answer.map_err(io::Error::from));
+    let answer = answer.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()));
+    if from.get_ref().limit() == 0 {
+        return Err(endless());
+    }
+    let answer = answer?;
     Ok(answer.result.into_iter().flat_map(|table| table.rows).collect())
 }
 

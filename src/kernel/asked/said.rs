@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Limit on the names of a kind that are accepted from a service.
 pub(super) const MOST_NAMES: usize = 100_000;
+/// Limit on the characters of a name.
+const MOST_CHARACTERS: usize = 255;
 
 /// The names that a service has, as they pass from one process to the other.
 #[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -36,15 +38,32 @@ impl Called {
     }
 }
 
+/// A name of at most [`MOST_CHARACTERS`].
+fn short((address, mut name): (IpAddr, String)) -> (IpAddr, String) {
+    if let Some((end, _)) = name.char_indices().nth(MOST_CHARACTERS) {
+        name.truncate(end);
+    }
+    (address, name)
+}
+
 impl Said {
+    /// About how many bytes it takes on its way to the other process.
+    pub(super) fn bytes(&self) -> usize {
+        const REST: usize = 64;
+        let text = |name: &Option<String>| name.as_ref().map_or(0, String::len);
+        let named = self.inner.iter().chain(&self.outer).map(|(_, name)| name.len() + REST);
+        let called = self.ids.iter().map(|(_, c)| text(&c.bridge) + text(&c.vrf) + REST);
+        named.chain(called).sum()
+    }
+
     /// Names of inner addresses.
     pub(super) fn inner(named: impl Iterator<Item = (IpAddr, String)>) -> Said {
-        Said { inner: named.take(MOST_NAMES).collect(), ..Said::default() }
+        Said { inner: named.take(MOST_NAMES).map(short).collect(), ..Said::default() }
     }
 
     /// Names of outer addresses.
     pub(super) fn outer(named: impl Iterator<Item = (IpAddr, String)>) -> Said {
-        Said { outer: named.take(MOST_NAMES).collect(), ..Said::default() }
+        Said { outer: named.take(MOST_NAMES).map(short).collect(), ..Said::default() }
     }
 
     /// What ids stand for.
