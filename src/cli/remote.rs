@@ -136,7 +136,9 @@ impl Remotes {
             "{} hosts given, but at most {MOST} are possible",
             names.len()
         );
-        let runner = Arc::new(Runner::start_for(commands, self.file.as_deref())?);
+        // Without commands its process ends at once.
+        let file = self.file.as_deref().filter(|_| !commands.is_empty());
+        let runner = Arc::new(Runner::start_for(commands, file)?);
         #[cfg(feature = "nats")]
         let bus = self.bus.prepare(every)?;
         #[cfg(not(feature = "nats"))]

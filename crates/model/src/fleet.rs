@@ -785,11 +785,14 @@ mod tests {
         assert_eq!((end.lost, end.surplus, end.sent.packets), (0, 30, 100));
     }
 
+    /// The host that has a row, and what it counts.
+    type PlainSum = (u16, [[Count; 2]; 2]);
+
     /// What a fleet is to count, as plainly as it can be said: by whole row and direction, without
     /// limits.
     #[derive(Default)]
     struct Plain {
-        sums: HashMap<(Key, bool), (u16, [[Count; 2]; 2])>,
+        sums: HashMap<(Key, bool), PlainSum>,
         transit: HashMap<Pair, u16>,
     }
 

@@ -16,6 +16,9 @@ pub fn is_one_way(kind: Kind) -> bool {
     matches!(kind, Kind::Gtpu | Kind::L2tp | Kind::L2tpv3 | Kind::Pptp | Kind::Mpls | Kind::MplsUdp)
 }
 
+/// Limit on the ids that a conversation comes back by: more of them belong to many conversations.
+const MOST_IDS: usize = 16;
+
 /// A conversation, whatever the ids of its outermost tunnel.
 type Talk = (u16, Kind, Option<Tunnel>, u8, Pair, Pair);
 
@@ -51,7 +54,8 @@ impl Returns {
     }
 
     /// The ids by which packets come back whose own direction is this row; none if both directions
-    /// are in it. If several conversations have the same addresses, they are the ids of all.
+    /// are in it. If several conversations have the same addresses, they are the ids of all, or none
+    /// if there are more than [`MOST_IDS`].
     pub fn ids(&self, flow: &Flow) -> impl Iterator<Item = u32> {
         let ids = talk(flow.interface, &flow.key).and_then(|talk| self.0.get(&talk));
         let [fwd, rev] = [flow.counters.fwd(), flow.counters.rev()].map(Count::is_zero);
@@ -60,7 +64,7 @@ impl Returns {
             (true, false) => Some(to_second),
             _ => None,
         });
-        back.into_iter().flatten().copied()
+        back.filter(|ids| ids.len() <= MOST_IDS).into_iter().flatten().copied()
     }
 }
 
