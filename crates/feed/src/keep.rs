@@ -25,7 +25,12 @@ use crate::{
     recorded::{Between, Said},
     roll::Roll,
 };
-use model::{fleet::MOST_HOSTS, overlay::Overlay, snapshot::Interval, units::sanitize};
+use model::{
+    fleet::{MOST_HOSTS, is_repeated},
+    overlay::Overlay,
+    snapshot::Interval,
+    units::sanitize,
+};
 
 /// How long readings are kept, and at which interval.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -372,6 +377,8 @@ pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> 
     // The sum of the current step for each host.
     let mut together: HashMap<Arc<str>, Frame> = HashMap::default();
     let mut newest = 0;
+    // The last frame of each host: which start, its number, and when it was taken.
+    let mut last: HashMap<Arc<str>, (u64, u64, SystemTime)> = HashMap::default();
     while let Some(mut frame) = from.next_frame()? {
         let host = Arc::clone(&frame.interval.origin.host);
         thinned.is_of_several |= frame.kind == FrameKind::Hello;
@@ -383,6 +390,14 @@ pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> 
             }
             continue;
         }
+        let (epoch, taken) = (frame.interval.origin.epoch, frame.interval.taken);
+        if let Some((before, seq, taken)) = last.get(&host)
+            && *before == epoch
+            && is_repeated(&frame.told(), *seq, *taken)
+        {
+            continue; // a reader does not count it either
+        }
+        last.insert(Arc::clone(&host), (epoch, frame.seq, taken));
         // Sums of hosts that have fallen silent are written now, in the order of time.
         let now = slot(&frame, every);
         if now > newest {

@@ -281,10 +281,7 @@ impl Fleet {
             m.past.truncate(MOST_STARTS - 1);
             m.past.insert(0, m.epoch);
             m.epoch = origin.epoch;
-        } else if told.counts
-            && told.seq <= m.seq
-            && m.host.taken.is_some_and(|taken| told.interval.since + told.cadence / 2 < taken)
-        {
+        } else if told.counts && m.host.taken.is_some_and(|taken| is_repeated(told, m.seq, taken)) {
             // After a reconnect a sender may start with frames that it has sent before.
             if !std::mem::replace(&mut m.is_again, true) {
                 self.notices.push(format!(
@@ -590,6 +587,11 @@ impl Fleet {
             beside: Arc::new(Beside::new(self.beside.clone())),
         }
     }
+}
+
+/// Whether a sender has sent this before: its last frame had this number, taken then.
+pub fn is_repeated(told: &Told<'_>, seq: u64, taken: SystemTime) -> bool {
+    told.seq <= seq && told.interval.since + told.cadence / 2 < taken
 }
 
 impl Member {

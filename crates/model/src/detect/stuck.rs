@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `mtu`, by retransmissions: where round-trip times are measured, the same bytes are sent three times
-//! and more without being acknowledged, while only smaller ones are.
+//! and more without being acknowledged, while only smaller ones are. It is a note: a peer that is gone
+//! looks the same if another connection between the two addresses sends only small segments.
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -45,7 +46,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             }
             all.push(Sighting {
                 topic: Topic::Mtu,
-                severity: Severity::Bad,
+                severity: Severity::Note,
                 place,
                 since: None,
                 text: format!(
@@ -100,7 +101,7 @@ mod tests {
         let text = "192.168.0.1 retransmits to 192.168.0.9 in vxlan 7 from 172.16.1.1 to 172.16.1.2 \
                     what does not arrive (1 packet): TCP segments of 1398 bytes and more are sent again \
                     and again, only smaller ones, up to 536 bytes, are acknowledged";
-        assert_eq!(stage.open(), [(Topic::Mtu, Severity::Bad, text)]);
+        assert_eq!(stage.open(), [(Topic::Mtu, Severity::Note, text)]);
         // Nothing is retransmitted any more.
         stage.beside = second.since(&second);
         assert!(stage.beside.is_empty());
