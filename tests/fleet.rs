@@ -410,22 +410,9 @@ fn silence_of_all_hosts_is_one_line() {
 }
 
 #[test]
-fn a_recording_of_nobody_leaves_no_file_and_a_deleted_one_ends_at_once() {
+fn a_deleted_recording_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("none.tmon");
-    let out = tmon()
-        .arg("record")
-        .arg(&file)
-        .args(["--from", "echo no route >&2; exit 3", "--for", "1s"])
-        .output()
-        .unwrap();
-    assert_eq!(out.status.code(), Some(1), "{out:?}");
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while file.exists() {
-        assert!(Instant::now() < deadline, "an empty file is left");
-        thread::sleep(Duration::from_millis(20));
-    }
-    // Somebody who is there and tells nothing.
+    // The host is there and sends nothing.
     let there = folder.path().join("there.tmon");
     let mut recorder = tmon();
     recorder.arg("record").arg(&there).args(["--from", "sleep 1000"]);

@@ -127,9 +127,6 @@ impl Record {
             self.reading.every = keep.every();
         }
         let shown = sanitize(&self.file.to_string_lossy()).into_owned();
-        if self.keep.is_none() {
-            self.remotes.file = Some(std::path::absolute(&self.file)?);
-        }
         // Before any threads are started and any privileges dropped.
         let ready = self.listens().then(|| self.reading.prepare(&mut self.remotes)).transpose()?;
         let flag = interrupted()?;

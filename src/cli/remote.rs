@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -44,9 +44,6 @@ pub(super) struct Remotes {
     /// The interval to request from hosts reached by ssh.
     #[arg(skip)]
     pub(super) every: Option<Duration>,
-    /// A file that is removed if nothing was written to it at the end.
-    #[arg(skip)]
-    pub(super) file: Option<PathBuf>,
 }
 
 /// How long to wait for the first reading if the listening time is limited: hosts have to log in
@@ -92,7 +89,6 @@ impl Remotes {
             #[cfg(feature = "nats")]
             bus: Default::default(),
             every: None,
-            file: None,
         }
     }
 
@@ -136,9 +132,7 @@ impl Remotes {
             "{} hosts given, but at most {MOST} are possible",
             names.len()
         );
-        // Without commands its process ends at once.
-        let file = self.file.as_deref().filter(|_| !commands.is_empty());
-        let runner = Arc::new(Runner::start_for(commands, file)?);
+        let runner = Arc::new(Runner::start(commands)?);
         #[cfg(feature = "nats")]
         let bus = self.bus.prepare(every)?;
         #[cfg(not(feature = "nats"))]

@@ -103,18 +103,7 @@ impl Runner {
     ///
     /// # Errors
     /// There are threads already, a program is not in PATH, or no process can be created.
-    pub fn start(commands: Vec<Vec<OsString>>) -> Result<Runner> {
-        Runner::start_for(commands, None)
-    }
-
-    /// The same for a process that writes to a file which it cannot remove any more: however it ends,
-    /// the file is removed if nothing was written.
-    ///
-    /// # Errors
-    /// As for [`Runner::start`].
-    pub fn start_for(mut commands: Vec<Vec<OsString>>, file: Option<&Path>) -> Result<Runner> {
-        // What is there already is not its own.
-        let file = file.filter(|file| file.symlink_metadata().is_err());
+    pub fn start(mut commands: Vec<Vec<OsString>>) -> Result<Runner> {
         let path = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
         for program in commands.iter_mut().filter_map(|words| words.first_mut()) {
             *program = located(program, &path)?.into_os_string();
@@ -131,11 +120,7 @@ impl Runner {
             }
             ForkResult::Child => {
                 let served = catch_unwind(AssertUnwindSafe(|| {
-                    let served = settle(theirs).map(|requests| serve(&requests, &commands));
-                    let is_empty =
-                        |f: &&Path| f.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() == 0);
-                    let _ = file.filter(is_empty).map(fs::remove_file); // or it stays
-                    served
+                    settle(theirs).map(|requests| serve(&requests, &commands))
                 }));
                 // SAFETY: it does not return; what the parent has open is not ours to close
                 // properly.
