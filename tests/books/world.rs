@@ -82,6 +82,7 @@ fn a_new_name_changes_nothing_else() {
     g.a.try_run("ip", &["link", "set", "eth0", "name", evil]).unwrap();
     g.a.try_run("ip", &["link", "set", evil, "up"]).unwrap();
     let notices = told(&mut live, "is now called");
+    g.settle();
     assert!(notices.iter().all(|n| !n.contains(char::is_control)), "{notices:?}");
     send(&far, &near, 5);
     let s = live.read().unwrap();
@@ -106,6 +107,7 @@ fn down_and_up_is_told() {
     told(&mut live, "is down");
     g.a.netlink().set_up("eth0").unwrap();
     told(&mut live, "is up");
+    g.settle();
     g.a.netlink().add_neighbour("eth0", outer(2), mac(1, 2)).unwrap();
     let [near, far] = g.sockets(9);
     let each = send(&near, &far, 3);
