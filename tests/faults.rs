@@ -544,7 +544,7 @@ fn the_sender_of_a_fault_ends_with_it() {
     assert!(tmon(&["duplicate"]).contains("is staged"));
     until("one that sends", || senders() == 1);
     assert!(tmon(&["--reveal"]).contains("duplicate: host1 sees 192.168.0.1"));
-    assert!(tmon(&["--clear"]).contains("ended: duplicate"));
+    assert!(tmon(&["--clear"]).contains("cleared: duplicate"));
     until("it ends", || senders() == 0);
     // A random one.
     let told = tmon(&["--surprise"]);
