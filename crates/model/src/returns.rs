@@ -55,7 +55,7 @@ impl Returns {
 
     /// The ids by which packets come back whose own direction is this row; none if both directions
     /// are in it. If several conversations have the same addresses, they are the ids of all, or none
-    /// if there are more than [`MOST_IDS`].
+    /// if there are more than 16.
     pub fn ids(&self, flow: &Flow) -> impl Iterator<Item = u32> {
         let ids = talk(flow.interface, &flow.key).and_then(|talk| self.0.get(&talk));
         let [fwd, rev] = [flow.counters.fwd(), flow.counters.rev()].map(Count::is_zero);
