@@ -45,11 +45,18 @@ const KNOWN6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
 ];
 
-/// The number of leading bits to keep. Whether the cipher flips a bit depends on the bits before it; as
-/// long as these are the beginning of a special network's prefix, nothing is flipped. For each network:
-/// how many leading bits the address shares with it, and the length of its prefix.
-fn kept(known: impl Iterator<Item = (u32, u32)>) -> u32 {
-    known.map(|(shared, prefix)| prefix.min(shared + 1)).max().unwrap_or(0)
+/// The replacement of an address, of which the first bits are all there are. Whether the cipher flips a
+/// bit depends on the bits before it; as long as these are the beginning of a special network's prefix,
+/// nothing is flipped.
+fn kept(address: u128, replaced: u128, known: impl Iterator<Item = (u128, u32)>) -> u128 {
+    let same = |(network, prefix): (u128, u32)| prefix.min((address ^ network).leading_zeros() + 1);
+    let rest = u128::MAX.checked_shr(known.map(same).max().unwrap_or(0)).unwrap_or(0);
+    address & !rest | replaced & rest
+}
+
+/// An IPv4 address as the first bits of a longer one.
+fn wide(address: Ipv4Addr) -> u128 {
+    u128::from(address.to_bits()) << 96
 }
 
 /// Limits on the names and addresses remembered.
@@ -130,22 +137,17 @@ impl Mask {
             let other = self.cipher.encrypt_ipaddr(address);
             match (address, address.to_canonical(), other.to_canonical()) {
                 (_, IpAddr::V4(a), IpAddr::V4(other)) => {
-                    let bits = |known: Ipv4Addr| (a.to_bits() ^ known.to_bits()).leading_zeros();
-                    let kept = kept(KNOWN4.iter().map(|(known, prefix)| (bits(*known), *prefix)));
-                    let rest = u32::MAX.checked_shr(kept).unwrap_or(0);
-                    let other = a.to_bits() & !rest | other.to_bits() & rest;
-                    let other = Ipv4Addr::from_bits(other);
+                    let known = KNOWN4.iter().map(|(network, prefix)| (wide(*network), *prefix));
+                    let other = (kept(wide(a), wide(other), known) >> 96) as u32;
                     // An IPv4-mapped address stays in its family.
                     match address {
-                        IpAddr::V4(_) => other.into(),
-                        IpAddr::V6(_) => other.to_ipv6_mapped().into(),
+                        IpAddr::V4(_) => Ipv4Addr::from_bits(other).into(),
+                        IpAddr::V6(_) => Ipv4Addr::from_bits(other).to_ipv6_mapped().into(),
                     }
                 }
                 (IpAddr::V6(a), _, IpAddr::V6(other)) => {
-                    let bits = |known: Ipv6Addr| (a.to_bits() ^ known.to_bits()).leading_zeros();
-                    let kept = kept(KNOWN6.iter().map(|(known, prefix)| (bits(*known), *prefix)));
-                    let rest = u128::MAX.checked_shr(kept).unwrap_or(0);
-                    Ipv6Addr::from_bits(a.to_bits() & !rest | other.to_bits() & rest).into()
+                    let known = KNOWN6.iter().map(|(network, prefix)| (network.to_bits(), *prefix));
+                    Ipv6Addr::from_bits(kept(a.to_bits(), other.to_bits(), known)).into()
                 }
                 (_, _, other) => other,
             }

@@ -198,6 +198,8 @@ impl Detach {
                 place?;
                 anyhow::bail!("{} is not attached: `tmon status` lists what is", sanitize(name));
             }
+            let is_new = |pin: &Pin| wanted.iter().all(|w| !w.is(pin));
+            let found: Vec<Pin> = found.into_iter().filter(is_new).collect();
             wanted.extend(found);
         }
         if self.all {

@@ -205,14 +205,14 @@ impl Diff {
                     }
                 }
                 Err(e) if before.is_none() => return Err(e),
-                Err(_) => {} // // the hosts are late
+                Err(_) => {} // the hosts are late
             }
             if end.is_none() && begun.elapsed() > PATIENCE {
                 bail!("only one host is heard: a comparison needs two with different names");
             }
             dump::wait(Instant::now() + Duration::from_millis(200), flag);
         }
-        both.left_out = Duration::ZERO; // // the hosts did not start at the same time
+        both.left_out = Duration::ZERO; // the hosts did not start at the same time
         Ok(both)
     }
 

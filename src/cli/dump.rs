@@ -310,17 +310,14 @@ impl Dump {
             }
             let near = interval.elapsed / 2;
             // A gap ends a reading, so that traffic of hours apart is not shown as one moment.
-            let is_apart = |s: &mut Interval| {
+            let is_apart = |s: &Interval| {
                 let is_gap = interval.since > s.taken + near;
                 is_gap && self.every.is_some_and(|e| interval.taken > s.since + e + near)
             };
-            if let Some(done) = sum.take_if(is_apart) {
-                printer.print(&done, self.print.has_findings().then_some(&series))?;
-            }
             // A picture shows everything, even of several starts of the recorder.
             let is_one = self.print.is_picture();
             let longer = match &sum {
-                Some(sum) if is_one || sum.origin == interval.origin => {
+                Some(sum) if !is_apart(sum) && (is_one || sum.origin == interval.origin) => {
                     Interval::sum([sum, &interval])
                 }
                 Some(sum) => {

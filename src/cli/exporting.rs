@@ -227,7 +227,7 @@ impl Ipfix {
         target.addresses().with_context(|| format!("send to {target}"))?;
         let mut live = self.watch.open()?;
         if self.sent {
-            live.follow_configuration()?; // // to know this host's addresses
+            live.follow_configuration()?; // to know this host's addresses
         }
         live.enter(&Sandbox::new(None).resolving(is_name))?;
         let mut series = Series::new(0);

@@ -70,7 +70,7 @@ impl Hosts {
             while Instant::now() < end
                 && !dump::wait(Instant::now() + Duration::from_millis(500), &flag)
             {
-                let _ = remote.read(); // // hosts that are silent are in the list
+                let _ = remote.read(); // hosts that are silent are in the list
             }
             unheard.extend(remote.unheard().map(|(name, why)| {
                 let why = why.unwrap_or("no answer");

@@ -79,7 +79,7 @@ static ENDS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// From now on, writes do not block once this flag is raised.
 pub(super) fn until(flag: &Arc<AtomicBool>) {
-    _ = ENDS.set(Arc::clone(flag)); // // there is only one command
+    _ = ENDS.set(Arc::clone(flag)); // there is only one command
 }
 
 /// Another condition that ends the program, checked while nobody reads its output.
@@ -123,7 +123,7 @@ fn writable(out: &impl AsFd, patience: u8) -> bool {
     let mut ready = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
     match poll(&mut ready, PollTimeout::from(patience)) {
         Ok(n) => n > 0,
-        Err(e) => e != Errno::EINTR, // // the write will report the error
+        Err(e) => e != Errno::EINTR, // the write will report the error
     }
 }
 

@@ -261,7 +261,7 @@ impl Read for Talk {
                 Ok(None) => thread::sleep(Duration::from_millis(20)),
                 Ok(Some(status)) if status.success() => return Ok(0),
                 Ok(Some(status)) => {
-                    thread::sleep(Duration::from_millis(20)); // // its last words
+                    thread::sleep(Duration::from_millis(20)); // its last words
                     let said = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
                     let why = if said.is_empty() { status.to_string() } else { said.clone() };
                     return Err(io::Error::other(why));

@@ -55,5 +55,5 @@ fn milliseconds() -> u64 {
 /// Makes writes beyond the file size limit (ulimit -f) fail with an error instead of ending the
 /// process.
 pub(super) fn outgrow() {
-    let _ = flag::register(SIGXFSZ, Arc::default()); // // otherwise the default applies
+    let _ = flag::register(SIGXFSZ, Arc::default()); // otherwise the default applies
 }

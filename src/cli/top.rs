@@ -295,7 +295,7 @@ impl Top {
         if self.read.is_empty() {
             let options = self.options(true, runner)?;
             let mut live = self.watch.open()?;
-            self.drops.begin(&mut live); // // the screen shows why, if it fails
+            self.drops.begin(&mut live); // the screen shows why, if it fails
             live.follow_configuration()?;
             return show(options, live, self.look.limits(), &sandbox);
         }

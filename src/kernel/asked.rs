@@ -173,7 +173,8 @@ impl Services {
 
 impl Answers {
     /// Adds what a service said, or why it said nothing.
-    fn add(&mut self, service: Service, path: &Path, told: io::Result<Said>) {
+    fn add(&mut self, service: Service, path: &Path, mut told: io::Result<Said>) {
+        told.iter_mut().for_each(Said::cut);
         match told {
             // So that what one says does not push out what others say.
             Ok(told) if self.bytes + told.bytes() > MOST_ANSWERS => {

@@ -347,7 +347,7 @@ impl<W: Write> Catch<W> {
         };
         done?;
         if taken == 0 {
-            self.book.writer.flush()?; // // so that a live reader need not wait
+            self.book.writer.flush()?; // so that a live reader need not wait
         }
         Ok(self.totals.written < self.most && self.room > 0)
     }
@@ -388,7 +388,7 @@ impl<W: Write> Catch<W> {
 
     /// The totals after writing has failed: packets not written yet are not in the capture.
     pub fn totals_unwritten(&mut self, live: &Live) -> Totals {
-        let _ = self.net.stop(); // // if it fails, later packets are simply counted as well
+        let _ = self.net.stop(); // if it fails, later packets are simply counted as well
         let whole = self.book.writer.whole();
         self.totals.written -= self.book.ends.iter().filter(|end| **end > whole).count() as u64;
         let mut totals = self.totals(live);

@@ -671,6 +671,11 @@ impl Pin {
         }
     }
 
+    /// Whether both are the same attachment.
+    pub fn is(&self, other: &Pin) -> bool {
+        (self.layout, &self.folder) == (other.layout, &other.folder)
+    }
+
     /// The interface that its links are attached to, and the program there: see
     /// [`attach::linked_to`]. `None` if there are no links, too.
     fn linked(&self) -> Result<Option<(u32, u32)>> {

@@ -52,7 +52,7 @@ impl Ring {
     /// Takes the records in the ring until `take` breaks off; that record counts as taken. Returns
     /// how many were taken.
     pub(super) fn drain(&mut self, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) -> u64 {
-        const FRONT: usize = 8; // // the header of each record, used by the kernel
+        const FRONT: usize = 8; // the header of each record, used by the kernel
         let mut taken = 0;
         let [next, end] = self.positions();
         let mut at = next.load(Ordering::Acquire);

@@ -85,7 +85,7 @@ impl Capture {
         let read = move || {
             let teller = Teller { news: &send, progress: &shown, due: Instant::now() + PAUSE };
             if let Err(e) = read(teller) {
-                _ = send.send(Err(e)); // // if the receiver is gone, nobody needs it
+                _ = send.send(Err(e)); // if the receiver is gone, nobody needs it
             }
         };
         thread::Builder::new().name("capture".to_owned()).spawn(read).context("start a thread")?;
@@ -164,7 +164,7 @@ impl Source for Capture {
     fn follow(&mut self) -> Vec<String> {
         while !self.is_read {
             match self.news.try_recv() {
-                Ok(news) => self.next = Some(self.take(news)), // // it includes everything in the previous one
+                Ok(news) => self.next = Some(self.take(news)), // it includes everything in the previous one
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => self.is_read = true,
             }

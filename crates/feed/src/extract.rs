@@ -274,7 +274,7 @@ impl<W: Write> Extract<W> {
             self.guides.push(Guide::new(&self.config)?);
         }
         if origin >= MOST_GUIDES - 1 {
-            self.guides[MOST_GUIDES - 1].forget(); // // it remembers fragments of another interface
+            self.guides[MOST_GUIDES - 1].forget(); // it remembers fragments of another interface
         }
         self.last = Some((place.0, place.1, place.2, origin));
         Ok(origin)

@@ -193,7 +193,7 @@ impl Recorded {
         self.is_there()?;
         let written = self.writer.write_all(reading);
         if written.is_err() && self.is_empty {
-            let _ = fs::remove_file(&self.path); // // it is empty
+            let _ = fs::remove_file(&self.path); // it is empty
         }
         self.is_empty = false;
         written
@@ -355,7 +355,7 @@ fn tidy_one(
     let new = path.with_file_name(beside);
     match fs::remove_file(&new) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-        _ => {} // // an incomplete copy
+        _ => {} // an incomplete copy
     }
     let file = make(&new)?;
     let thinned =

@@ -54,7 +54,7 @@ impl Drop for Looking {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            _ = thread.join(); // // its errors no longer matter
+            _ = thread.join(); // its errors no longer matter
         }
     }
 }
@@ -80,7 +80,7 @@ fn read(mut replay: Replay, stop: &AtomicBool, seen: &Mutex<Lens>) -> Result<()>
 
 impl Closer for Again {
     fn look(&mut self, rows: Option<&Filter>) -> Result<()> {
-        self.looking = None; // // two threads would share the position in a file
+        self.looking = None; // two threads would share the position in a file
         let Some(rows) = rows else { return Ok(()) };
         let stop = Arc::<AtomicBool>::default();
         let captures = self.captures.rewound()?.until(&stop);

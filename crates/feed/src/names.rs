@@ -17,7 +17,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,7 @@ use ipnet::IpNet;
 use crate::{dns::Resolver, input};
 use model::{
     filter::{Filter, FilterError, Meanings, PacketFilter},
+    fleet::MOST_HOSTS,
     groups::{Groups, network},
     overlay::{Overlay, Segment},
     units::sanitize,
@@ -149,18 +150,31 @@ pub struct Names {
 /// The meaning of tunnel ids on several hosts.
 #[derive(Debug, Default)]
 struct ToldIds {
-    hosts: HashMap<Arc<str>, Vec<(u32, Segment)>>,
+    hosts: HashMap<Arc<str>, HostIds>,
     /// The different meanings of an id, and how many hosts have each.
     meanings: HashMap<u32, Vec<(Segment, usize)>>,
     /// How many there are in `hosts`.
     size: usize,
 }
 
+/// The meaning of tunnel ids on one host.
+#[derive(Debug, Default)]
+struct HostIds {
+    /// The configuration that says so: readings repeat it.
+    of: Weak<Overlay>,
+    ids: Vec<(u32, Segment)>,
+}
+
 impl ToldIds {
     /// Replaces what a host said before. Returns the ids that this may change.
-    fn tell(&mut self, host: &Arc<str>, overlay: &Overlay) -> HashSet<u32> {
+    fn tell(&mut self, host: &Arc<str>, overlay: &Arc<Overlay>) -> HashSet<u32> {
         let mut changed = HashSet::default();
-        for (id, segment) in self.hosts.remove(host).unwrap_or_default() {
+        match self.hosts.get(host) {
+            Some(known) if known.of.as_ptr() == Arc::as_ptr(overlay) => return changed,
+            None if self.hosts.len() >= MOST_HOSTS => return changed,
+            _ => {}
+        }
+        for (id, segment) in self.hosts.remove(host).unwrap_or_default().ids {
             self.size -= 1;
             changed.insert(id);
             let Some(meanings) = self.meanings.get_mut(&id) else { continue };
@@ -173,10 +187,10 @@ impl ToldIds {
             }
         }
         let ids = overlay.segments.iter().filter_map(|(tunnel, s)| Some((tunnel.id?, s)));
-        let now: Vec<_> =
+        let ids: Vec<_> =
             ids.take(MOST_TOLD - self.size).map(|(id, segment)| (id, segment.clone())).collect();
-        self.size += now.len();
-        for (id, segment) in &now {
+        self.size += ids.len();
+        for (id, segment) in &ids {
             changed.insert(*id);
             let meanings = self.meanings.entry(*id).or_default();
             match meanings.iter_mut().find(|(known, _)| known == segment) {
@@ -184,7 +198,7 @@ impl ToldIds {
                 None => meanings.push((segment.clone(), 1)),
             }
         }
-        self.hosts.insert(Arc::clone(host), now);
+        self.hosts.insert(Arc::clone(host), HostIds { of: Arc::downgrade(overlay), ids });
         changed
     }
 }
@@ -241,7 +255,7 @@ impl Names {
 
     /// The present meaning of tunnel ids on a host that was recorded or reports it. An id has no
     /// name while it means different things on different hosts.
-    pub fn learn_recorded(&self, host: &Arc<str>, overlay: &Overlay) {
+    pub fn learn_recorded(&self, host: &Arc<str>, overlay: &Arc<Overlay>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let mut segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         for id in told.tell(host, overlay) {
@@ -668,7 +682,7 @@ fn with_host_part(net: IpNet, text: &str) -> Option<IpAddr> {
 }
 
 /// A name as long as names may be.
-fn cut(name: &str) -> Cow<'_, str> {
+pub fn cut(name: &str) -> Cow<'_, str> {
     match name.char_indices().nth(MOST_CHARS) {
         None => name.into(),
         Some(_) => name.chars().take(MOST_CHARS - 1).chain(['…']).collect::<String>().into(),
@@ -915,7 +929,8 @@ mod tests {
             overlay.segments.insert(Tunnel { kind: Kind::Vxlan, id: Some(id) }, segment);
             overlay
         };
-        let tells = |host: &str, id, vrf| n.learn_recorded(&host.into(), &overlay(id, vrf));
+        let tells =
+            |host: &str, id, vrf| n.learn_recorded(&host.into(), &Arc::new(overlay(id, vrf)));
         for (host, id, vrf) in [("a", 7, "red"), ("b", 7, "red"), ("c", 8, "red"), ("d", 8, "blue")]
         {
             tells(host, id, vrf);
@@ -931,10 +946,15 @@ mod tests {
         tells("d", 9, "green");
         tells("c", 9, "green");
         assert_eq!((n.id(8), n.id(9).as_deref()), (None, Some("VRF green")));
-        (0..MOST_IDS as u32 + 100).for_each(|id| tells(&format!("h{id}"), 1000 + id, "many"));
+        let mut many = Overlay::default();
+        for id in 0..MOST_IDS as u32 + 100 {
+            many.segments.extend(overlay(1000 + id, "many").segments);
+        }
+        let many = Arc::new(many);
+        (0..3).for_each(|_| n.learn_recorded(&"many".into(), &many));
         assert_eq!(n.named_ids().len(), MOST_IDS);
         let told = n.told.lock().expect("nobody panicked");
-        assert_eq!(told.size, told.hosts.values().map(Vec::len).sum::<usize>());
+        assert_eq!(told.size, told.hosts.values().map(|host| host.ids.len()).sum::<usize>());
     }
 
     #[test]

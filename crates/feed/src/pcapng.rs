@@ -121,7 +121,7 @@ impl<W: Write> PcapngWriter<W> {
             b.u32(BYTE_ORDER);
             b.u16(1); // version 1.0
             b.u16(0);
-            b.u64(u64::MAX); // // section length unspecified
+            b.u64(u64::MAX); // section length unspecified
             b.text(SHB_OS, std::env::consts::OS);
             b.text(SHB_APPLICATION, application);
             b.option(END, &[]);
@@ -200,9 +200,9 @@ impl<W: Write> PcapngWriter<W> {
                     let end = octets.len() + name.len();
                     record[..octets.len()].copy_from_slice(octets);
                     record[octets.len()..end].copy_from_slice(name.as_bytes());
-                    b.option(kind, &record[..=end]); // // with a zero after the name
+                    b.option(kind, &record[..=end]); // with a zero after the name
                 }
-                b.option(END, &[]); // // the end of the records; there are no options
+                b.option(END, &[]); // the end of the records; there are no options
             });
             self.flush_if_full()?;
         }

@@ -150,7 +150,7 @@ impl Recordings {
                 None => 0,
             };
             if begin >= length && length > 0 {
-                continue; // // it ended before
+                continue; // it ended before
             }
             size += length - begin;
             let reader = FrameFile::new(file, begin);

@@ -272,7 +272,7 @@ mod tests {
             assert_eq!(record(&at_seconds(times), 1 << 20), expected, "{times:?}");
         }
         let mut unknown = at_seconds([10, 10, 11, 14, 14]);
-        unknown.insert(4, None); // // counts in the current interval
+        unknown.insert(4, None); // counts in the current interval
         assert_eq!(record(&unknown, 1 << 20), expected);
     }
 

@@ -271,7 +271,7 @@ impl Replay {
             _ => self.interface(i)?,
         };
         if self.timing.is_some() && self.at != interface {
-            self.flush()?; // // round-trip times depend on the order of frames
+            self.flush()?; // round-trip times depend on the order of frames
             self.at = interface;
         }
         let Some(frame) = self.inputs.all[i].reader.frame() else { return Ok(()) };
@@ -559,7 +559,7 @@ impl Replay {
         for (i, seen) in (0u16..).zip(&self.interfaces) {
             let fill = seen.judge.rows(i, &mut rows)?;
             let name = match (seen.name.as_str(), self.inputs.all.first()) {
-                ("", Some(input)) => input.name.clone(), // // a capture without frames
+                ("", Some(input)) => input.name.clone(), // a capture without frames
                 _ => seen.name.clone(),
             };
             let interface = interface(name, seen.ifindex, seen.books()?, elapsed, fill);

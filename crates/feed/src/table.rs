@@ -435,7 +435,7 @@ impl Tables {
             };
             self.others.journal().complete(&m, &from, &self.others.words(m.home));
         }
-        let since = |seen: u32| now.wrapping_sub(seen) as i32; // // negative: counted in after `now`
+        let since = |seen: u32| now.wrapping_sub(seen) as i32; // negative: counted in after `now`
         let is_idle = |live: &Words<'_>| since(live.seen.load(Ordering::Relaxed)) > idle as i32;
         let rows4 = self.rows4.mark(usize::MAX, is_idle);
         let rows6 = self.rows6.mark(usize::MAX, is_idle);

@@ -755,7 +755,7 @@ impl Test {
                 Proto::Ipv6 => number(TEST_IPV6),
                 Proto::Other(proto) => number(proto.0),
             })),
-            Test::Iface(_) => {} // // decided by the caller
+            Test::Iface(_) => {} // decided by the caller
             Test::Group(any) => match any.nets() {
                 Some(nets) => nets.iter().for_each(|n| compile_net(TEST_OUTER, n, tests)),
                 None => {
@@ -773,7 +773,7 @@ impl Test {
 fn compile_net(what: contract::test, net: &IpNet, tests: &mut Vec<probe_test>) {
     let words = |bytes: [u8; 16]| -> [u32; 4] {
         std::array::from_fn(|i| {
-            u32::from_ne_bytes(std::array::from_fn(|b| bytes[4 * i + b])) // // as in memory
+            u32::from_ne_bytes(std::array::from_fn(|b| bytes[4 * i + b])) // as in memory
         })
     };
     let mut push = |flags: u32, net: [u8; 16], mask: [u8; 16]| {

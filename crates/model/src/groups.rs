@@ -373,7 +373,7 @@ impl Ranges {
     }
 
     fn fill(&mut self, nets: &[(IpNet, Group)]) {
-        let mut open: Vec<(u128, (Group, bool))> = Vec::new(); // // ends of the open networks, the innermost last
+        let mut open: Vec<(u128, (Group, bool))> = Vec::new(); // ends of the open networks, the innermost last
         for (net, group) in nets {
             let from = number(net.network());
             self.close(&mut open, Some(from));

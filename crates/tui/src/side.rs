@@ -430,9 +430,15 @@ fn ways(app: &App, look: &Look, pick: Pick, width: usize) -> Vec<Line<'static>> 
         };
         let (what, to, endpoint) =
             if c.sends { ("sends", "to", c.ends.1) } else { ("receives", "from", c.ends.0) };
-        let (ids, endpoint) = (ids.join(", "), host(endpoint));
-        let text = format!("{what} by {} {ids}{more} {to} {endpoint}", c.kind);
-        lines.extend(valued(look, width, text, app.quantity(c.count).to_string()));
+        let text = format!("{what} {} {}{more}", c.kind, ids.join(", "));
+        let value = format!(" {}", app.quantity(c.count));
+        let place = format!(" {to} {}", host(endpoint));
+        let place = shorten(&place, width.saturating_sub(value.width()));
+        lines.push(Span::styled(shorten(&text, width), look.dim).into());
+        lines.push(Line::from(vec![
+            Span::styled(value, look.strong),
+            Span::styled(place, look.dim),
+        ]));
     }
     let mut paths: Vec<_> = carried.iter().flat_map(|c| [c.ends, (c.ends.1, c.ends.0)]).collect();
     paths.sort_unstable();
@@ -451,7 +457,7 @@ fn ways(app: &App, look: &Look, pick: Pick, width: usize) -> Vec<Line<'static>> 
 /// Words and a value on one line, or the value below them if there is no room.
 fn valued(look: &Look, width: usize, text: String, value: String) -> Vec<Line<'static>> {
     let fits = text.width() + 1 + value.width() <= width;
-    let text = Span::styled(text, look.dim);
+    let text = Span::styled(shorten(&text, width), look.dim);
     let value = Span::styled(format!(" {value}"), look.strong);
     if fits { vec![Line::from(vec![text, value])] } else { vec![text.into(), value.into()] }
 }

@@ -753,6 +753,34 @@ fn in_groups(file: &str) -> App {
     app
 }
 
+/// A UE: uplink and downlink have an id each.
+fn of_a_ue(t: u64) -> Vec<Flow> {
+    let way = |id: u32, hook: usize, way: usize| {
+        let mut flow = flow(0, 1, 0, 10, t);
+        flow.key.outermost = Tunnel { kind: Kind::Gtpu, id: Some(id) };
+        let sent = flow.counters.cells[1][0];
+        flow.counters.cells = Default::default();
+        flow.counters.cells[hook][way] = sent;
+        flow
+    };
+    vec![way(u32::MAX, 1, 0), way(u32::MAX - 1, 0, 1)]
+}
+
+#[test]
+fn the_ids_of_a_ue_are_shown_whole_and_its_endpoints_where_there_is_room() {
+    for size in [(80, 24), (120, 40)] {
+        let mut app = app(of_a_ue);
+        press(&mut app, "j Enter j");
+        let shown = screen(&mut app, size);
+        let ids = ["sends gtpu 4294967295", "receives gtpu 4294967294"];
+        let wide = size.0 >= 120;
+        let ends = [" to 172.16.1.101", " from 172.16.1.101"].into_iter().filter(|_| wide);
+        for words in ids.into_iter().chain(ends) {
+            assert!(shown.contains(words), "{words} at {size:?}:\n{shown}");
+        }
+    }
+}
+
 #[test]
 fn groups_are_entered_down_to_their_rows() {
     let called = |app: &App| {

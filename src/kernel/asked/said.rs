@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a service says.
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
+use feed::names;
 use model::overlay::Segment;
 use serde::{Deserialize, Serialize};
 
 /// Limit on the names of a kind that are accepted from a service.
 pub(super) const MOST_NAMES: usize = 100_000;
-/// Limit on the characters of a name.
-const MOST_CHARACTERS: usize = 255;
 
 /// The names that a service has, as they pass from one process to the other.
 #[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -38,15 +37,16 @@ impl Called {
     }
 }
 
-/// A name of at most [`MOST_CHARACTERS`].
-fn short((address, mut name): (IpAddr, String)) -> (IpAddr, String) {
-    if let Some((end, _)) = name.char_indices().nth(MOST_CHARACTERS) {
-        name.truncate(end);
-    }
-    (address, name)
-}
-
 impl Said {
+    /// Cuts names that are too long.
+    pub(super) fn cut(&mut self) {
+        for (_, name) in self.inner.iter_mut().chain(&mut self.outer) {
+            if let Cow::Owned(short) = names::cut(name) {
+                *name = short;
+            }
+        }
+    }
+
     /// About how many bytes it takes on its way to the other process.
     pub(super) fn bytes(&self) -> usize {
         const REST: usize = 64;
@@ -58,12 +58,12 @@ impl Said {
 
     /// Names of inner addresses.
     pub(super) fn inner(named: impl Iterator<Item = (IpAddr, String)>) -> Said {
-        Said { inner: named.take(MOST_NAMES).map(short).collect(), ..Said::default() }
+        Said { inner: named.take(MOST_NAMES).collect(), ..Said::default() }
     }
 
     /// Names of outer addresses.
     pub(super) fn outer(named: impl Iterator<Item = (IpAddr, String)>) -> Said {
-        Said { outer: named.take(MOST_NAMES).map(short).collect(), ..Said::default() }
+        Said { outer: named.take(MOST_NAMES).collect(), ..Said::default() }
     }
 
     /// What ids stand for.

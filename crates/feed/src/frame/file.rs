@@ -182,7 +182,7 @@ impl FrameFile {
                 continue;
             }
             let look = match head {
-                _ if head.starts_with(MAGIC) => Look::Open, // // not compressed
+                _ if head.starts_with(MAGIC) => Look::Open, // not compressed
                 _ if head.starts_with(&ZSTD) => self.look()?,
                 // The end may not have been written yet.
                 _ if read < ALL && is_begin_of_trailer(&head[..read]) => {

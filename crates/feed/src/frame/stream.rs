@@ -106,7 +106,7 @@ impl<W: Write> FrameWriter<W> {
                 let mut block = zstd::stream::write::Encoder::new(to, LEVEL)?;
                 block.include_checksum(true)?;
                 block.write_all(MAGIC)?;
-                block.flush()?; // // so that the first bytes of a file identify it
+                block.flush()?; // so that the first bytes of a file identify it
                 block
             }
             To::Failed => return Err(io::Error::other("an earlier write failed")),

@@ -57,7 +57,7 @@ const IPV4: u16 = 0x0800; // EtherTypes
 const IPV6: u16 = 0x86dd;
 const PPPOE_SESSION: u16 = 0x8864;
 const MPLS: u16 = 0x8847;
-const LEAST_ETHERTYPE: u16 = 0x0600; // // smaller values are lengths or numbers of other kinds
+const LEAST_ETHERTYPE: u16 = 0x0600; // smaller values are lengths or numbers of other kinds
 
 impl LinkType {
     /// The type with this number in a capture file.
@@ -371,7 +371,7 @@ fn wifi(data: &[u8], padded: bool) -> Body<'_> {
     }
     let Some(sequence) = data.get(22) else { return Body::Truncated };
     if control & 0x4000 != 0 || aggregated || sequence & 15 != 0 {
-        return Body::Unread; // // encrypted, aggregated, or a later fragment
+        return Body::Unread; // encrypted, aggregated, or a later fragment
     }
     match data.get(length..length + 8) {
         // RFC 1042, and bridge-tunnel encapsulation (IEEE 802.1H)

@@ -464,7 +464,7 @@ mod tests {
     fn who_is_not_there_and_who_is_down() {
         let overlay = leads(9, 5);
         let mut lost = dropped("NEIGH_FAILED", &talk(5, Some((1, 9)), 0, 0), 3);
-        lost.1.counts.swap(0, 1); // // sent by this host
+        lost.1.counts.swap(0, 1); // sent by this host
         let mut stage = Stage {
             overlay: Some(overlay),
             drops: Some(Drops::new([lost.clone()])),
