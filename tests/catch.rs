@@ -281,7 +281,7 @@ fn it_ends_by_count_by_time_or_when_its_reader_goes() {
 }
 
 #[test]
-fn packets_are_chosen_by_what_is_in_them_and_written_without_their_tunnels() {
+fn packets_are_filtered_by_contents_and_decapsulated() {
     let g = Ground::new();
     let netns = g.a.name();
     let dir = tempfile::tempdir().unwrap();
@@ -312,7 +312,7 @@ fn packets_are_chosen_by_what_is_in_them_and_written_without_their_tunnels() {
 }
 
 #[test]
-fn packets_at_a_port_that_a_device_has_are_looked_into() {
+fn packets_at_a_devices_own_port_are_examined() {
     let g = Ground::new();
     let netns = g.a.name();
     let (from, to) = (ground::outer(1), ground::outer(2));
@@ -338,7 +338,7 @@ fn packets_at_a_port_that_a_device_has_are_looked_into() {
 }
 
 #[test]
-fn a_packet_of_loopback_is_looked_at_once() {
+fn a_loopback_packet_is_examined_once() {
     let g = Ground::new();
     let netns = g.a.name();
     g.a.ip("link set lo up");

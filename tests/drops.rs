@@ -176,7 +176,7 @@ fn nstat(space: &Space, name: &str) -> u64 {
 }
 
 #[test]
-fn an_id_that_no_device_has() {
+fn an_id_without_a_device_has_its_reason() {
     for v6 in [false, true] {
         let scene = Scene::new(v6, "");
         let mut live = scene.watch();
@@ -195,7 +195,7 @@ fn an_id_that_no_device_has() {
 }
 
 #[test]
-fn an_fdb_entry_that_names_another_end() {
+fn a_wrong_fdb_entry_has_its_reason() {
     for v6 in [false, true] {
         let scene = Scene::new(v6, "learning");
         let b = &scene.ground.b;
@@ -208,7 +208,7 @@ fn an_fdb_entry_that_names_another_end() {
 }
 
 #[test]
-fn a_firewall_that_drops_the_tunnel() {
+fn firewall_drops_of_the_tunnel() {
     let scene = Scene::new(false, "");
     drop_by_nft(&scene.ground.b, "udp dport 4789");
     let mut live = scene.watch();
@@ -219,7 +219,7 @@ fn a_firewall_that_drops_the_tunnel() {
 }
 
 #[test]
-fn a_firewall_that_drops_what_is_inside() {
+fn firewall_drops_of_inner_packets() {
     for v6 in [false, true] {
         let scene = Scene::new(v6, "");
         drop_by_nft(&scene.ground.b, "ip saddr 10.78.0.1 udp dport 2");
@@ -234,7 +234,7 @@ fn a_firewall_that_drops_what_is_inside() {
 }
 
 #[test]
-fn a_checksum_that_is_wrong() {
+fn a_wrong_checksum() {
     for v6 in [false, true] {
         let scene = Scene::new(v6, "");
         let mut live = scene.watch();
@@ -249,7 +249,7 @@ fn a_checksum_that_is_wrong() {
 }
 
 #[test]
-fn a_source_that_rp_filter_refuses() {
+fn a_source_rejected_by_rp_filter() {
     let scene = Scene::new(false, "");
     let b = &scene.ground.b;
     for which in ["all", "eth0"] {
@@ -295,7 +295,7 @@ fn no_socket_on_the_tunnels_port() {
 }
 
 #[test]
-fn a_next_hop_that_takes_only_smaller_packets() {
+fn a_next_hop_with_a_smaller_mtu() {
     let scene = Scene::new(false, "");
     let b = &scene.ground.b;
     b.ip("link add d0 type veth peer d1\nlink set d0 mtu 600 up\nlink set d1 up");
@@ -361,7 +361,7 @@ fn more_combinations_than_room() {
 }
 
 #[test]
-fn nothing_is_dropped_of_a_quiet_tunnel() {
+fn a_quiet_tunnel_has_no_drops() {
     let ground = Ground::new();
     let mut live = watch(&ground.b, false);
     let [near, far] = ground.sockets(9);

@@ -470,7 +470,7 @@ fn ipv6_outside_and_inside() {
 }
 
 #[test]
-fn demo_and_culprit_lose_nothing_and_stop_when_told() {
+fn demo_and_culprit_lose_nothing_and_stop_on_request() {
     let o = options();
     let lab = Lab::up(&o).expect("up");
     for scenario in [Scenario::Demo, Scenario::Culprit] {
@@ -584,7 +584,7 @@ fn down_disconnects_remaining_processes() {
 
 /// A lab that existed before its guard stays when the guard is dropped.
 #[test]
-fn a_guard_takes_down_only_what_it_made() {
+fn a_guard_removes_only_what_it_created() {
     let o = small();
     let made = Lab::up(&o).expect("up");
     drop(Lab::up(&o).expect("borrowed"));
@@ -622,7 +622,7 @@ fn exec_runs_in_the_host() {
 
 /// Kinds that this kernel lacks are refused with a one-line message, and leave nothing.
 #[test]
-fn other_kinds_work_or_say_why_not() {
+fn other_kinds_work_or_give_a_reason() {
     for (kind, ipv6) in [
         (Kind::Geneve, false),
         (Kind::Geneve, true),
@@ -685,7 +685,7 @@ fn other_kinds_work_or_say_why_not() {
 }
 
 #[test]
-fn a_closure_in_a_namespace_leaves_the_caller_where_it_is() {
+fn running_in_a_namespace_does_not_move_the_caller() {
     let scratch = Scratch::new();
     let here = || std::fs::read_link("/proc/thread-self/ns/net").expect("a link");
     let before = here();

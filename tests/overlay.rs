@@ -136,7 +136,7 @@ fn ancestor_traffic_is_exact() {
 }
 
 #[test]
-fn the_direction_is_right_wherever_it_is_seen_from() {
+fn the_direction_is_right_from_either_end() {
     let lab = Lab::up(&options()).unwrap();
     // host4 is 172.16.1.104: not the lowest. What it sends to host0 is `rev`.
     let s = watch(&lab, &lab.plan().host(4), "eth0", &ancestor(3), Want::Best);

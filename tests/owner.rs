@@ -222,7 +222,7 @@ fn records_of_qdiscs_do_not_outlive_them() {
 /// Two that watch an interface which comes back recognise each other, although neither may query
 /// the other's name any more.
 #[test]
-fn two_readers_do_not_take_each_other_for_strangers() {
+fn two_readers_recognise_each_other() {
     for want in wants() {
         let g = Ground::bare();
         let mut both = [reader(&g, want), reader(&g, want)];

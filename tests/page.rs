@@ -57,7 +57,7 @@ fn write(file: &Path, interval: &Interval, groups: &str) {
 
 #[test]
 #[ignore = "needs chromium, chromium-driver and python3-selenium: make test-page"]
-fn a_reader_can_reach_everything() {
+fn everything_is_reachable() {
     let mut arp = flow(0, 1, 0, [500, 500]);
     arp.key.inner = Inner::Proto(InnerProto(0x0806));
     let flows = [

@@ -543,7 +543,7 @@ fn tries() -> usize {
 /// Once a tunnel's header has been recognised the packet is in that tunnel's row, with the right
 /// host and id, whatever is inside: never in a stop, in the overflow row or in another tunnel's.
 #[test]
-fn whatever_is_inside_a_tunnel_is_in_its_row() {
+fn any_inner_packet_counts_in_its_tunnels_row() {
     let bench = Bench::new();
     let mut random = Random(13);
     let mut report = Report::default();
@@ -882,7 +882,7 @@ fn later_fragments_go_to_the_row_of_the_first() {
 /// like a whole one, but it is still a fragment, and the later ones belong to its row, even if the
 /// row existed before.
 #[test]
-fn a_first_fragment_that_holds_all_of_the_inside_is_a_fragment() {
+fn a_first_fragment_with_the_whole_inner_packet_is_a_fragment() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
     let frame = pkt().eth().ip(O4).udp(54321, 4789).vxlan(7).eth().ip(I4).udp(5, 6).data(600);
     let short = |mut bytes: Vec<u8>| {
@@ -907,7 +907,7 @@ fn a_first_fragment_that_holds_all_of_the_inside_is_a_fragment() {
 
 /// The end that a header declares on the fast path is as binding as any other's.
 #[test]
-fn what_runs_past_a_declared_end_is_malformed() {
+fn headers_past_a_declared_end_are_malformed() {
     let program = load(Config { rows: 256, replay: true, ..Config::default() });
     for sequence in [false, true] {
         program.clear().expect("clear");

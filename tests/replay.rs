@@ -75,7 +75,7 @@ fn no_bpf() -> BpfProgram {
 
 #[test]
 #[allow(unsafe_code)]
-fn it_runs_as_nobody_and_without_bpf() {
+fn it_runs_unprivileged_and_without_bpf() {
     let dir = folder();
     let capture = write(&dir, "a.pcap", &capture(5));
     // nobody cannot reach the original program.
@@ -102,7 +102,7 @@ fn it_runs_as_nobody_and_without_bpf() {
 }
 
 #[test]
-fn compressed_and_from_pipes() {
+fn compressed_files_and_pipes_are_read() {
     let dir = folder();
     let plain = capture(20_000);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

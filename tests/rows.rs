@@ -446,7 +446,7 @@ fn a_flood_hides_no_host_and_no_network() {
 /// More tunnels than there is room for, even as `other` rows: the rest is in one row of the
 /// interface, by hook and direction, and the sum is what was sent.
 #[test]
-fn counts_without_any_room_are_in_the_overflow_row() {
+fn counts_without_room_are_in_the_overflow_row() {
     let program = load(Config { rows: 64, ..Config::default() });
     let mut sent = [[Count::default(); 2]; 2];
     for vni in 0..5000 {

@@ -425,7 +425,7 @@ mod tests {
     use crate::cli::LONGEST;
 
     #[test]
-    fn missed_readings_are_not_made_up_for() {
+    fn missed_readings_are_not_caught_up() {
         let of = |elapsed, every| {
             let next = next_tick(Duration::from_millis(elapsed), Duration::from_millis(every));
             next.as_millis()

@@ -648,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn kernels() {
+    fn kernel_versions_are_judged() {
         for (release, mark) in [
             ("6.1.0-40-amd64", Mark::Ok),
             ("5.14.0", Mark::Warn),
@@ -706,7 +706,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_on_this_process() {
+    fn system_call_filters_are_reported() {
         let of = |mode: &str, refused| {
             lines(|l| seccomp(l, &format!("Name:\tx\nSeccomp:\t{mode}\n"), refused))
         };
@@ -717,7 +717,7 @@ mod tests {
     }
 
     #[test]
-    fn how_far_readers_are_confined() {
+    fn confinement_is_reported() {
         let of =
             |landlock, seccomp| lines(|l| confinement(l, Ok(Force { landlock, seccomp }), false));
         assert_eq!(of(Some(7), true), [("sandbox", Mark::Ok)]);

@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_that_only_look_stacked_count_themselves() {
+    fn interfaces_that_only_look_stacked_count_for_themselves() {
         let red = |qdisc: &str| Link { qdisc: qdisc.to_owned(), ..link(1, "red", "vrf") };
         let of = |links: Vec<Link>, chosen: &[u32]| {
             let found = NetnsView { links, ..NetnsView::default() }.overlaps(chosen);
@@ -609,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn rings_end() {
+    fn circular_stacks_end() {
         let links = vec![over(link(1, "a", "macvlan"), 2), over(link(2, "b", "macvlan"), 1)];
         let ring = NetnsView { links, ..NetnsView::default() };
         assert_eq!(ring.overlaps(&[1]).len(), 1, "it is above itself, which only ends");
@@ -655,7 +655,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_moved_away_has_its_port_and_underlay_here() {
+    fn devices_moved_to_other_namespaces_keep_port_and_underlay_here() {
         let mut s = scene();
         let mut moved = s.tunnels.pop().expect("a tunnel");
         moved.device.port = Some(7789);
@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_named() {
+    fn without_names_underlays_are_chosen() {
         assert_eq!(names(&[]).expect("the underlay"), ["bond0.5"]);
         let mut s = scene();
         s.tunnels[0].device.up = false;
@@ -705,7 +705,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ids_stand_for() {
+    fn ids_stand_for_bridges_and_vrfs() {
         let mut s = scene();
         let called = |s: &NetnsView| {
             s.segments().map(|(tunnel, s)| format!("{tunnel}: {s}")).collect::<Vec<_>>()

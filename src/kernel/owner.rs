@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_apart() {
+    fn owner_names_are_parsed() {
         assert_eq!(programs("1-2-17-18"), Some([17, 18]));
         assert_eq!(programs("18446744073709551615-2-17-18-kept"), Some([17, 18]));
         for other in ["", "1-2-qdisc", "1-2-17", "1-2-17-18-19", "1-2-17-x", "1-2-17-18-kept-kept"]

@@ -931,7 +931,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_says_what_it_is_of() {
+    fn a_folder_identifies_its_interface() {
         let all = Arc::new(Folder::around(Path::new("/")).unwrap().unwrap());
         let parse = |folder: &str| {
             Pin::parse(&all, 3, folder.to_owned()).map(|p| (p.layout, p.cookie, p.ifindex, p.name))
@@ -947,7 +947,7 @@ mod tests {
     }
 
     #[test]
-    fn no_bpffs_is_said() {
+    fn a_missing_bpffs_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let e = Pins::at(dir.path()).lock().expect_err("it is not one").to_string();
         assert!(e.contains("no bpffs is mounted") && e.contains("mount -t bpf"), "{e}");

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn advice_fits_who_asks() {
+    fn advice_depends_on_the_caller() {
         let bpf = ["CAP_BPF".to_owned()];
         assert_eq!(fitting(false, false, &bpf), "run as root, or give tmon CAP_BPF");
         for (root, namespace, missing, says) in [

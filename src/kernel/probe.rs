@@ -653,7 +653,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_never_exceeded_and_never_none_by_rounding() {
+    fn limits_are_not_exceeded_or_rounded_to_none() {
         assert_eq!([0, 1, 2, 100_000, u64::MAX].map(per_turn), [0, 1, 2, 107_374, 4_294_967_295]);
     }
 }

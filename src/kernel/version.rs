@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn releases() {
+    fn kernel_releases_are_parsed() {
         for (release, expected) in [
             ("7.3.4+deb13-amd64", Age::Known),
             ("6.1.0-40-amd64", Age::Known),

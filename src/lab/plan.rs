@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_brings_the_plan_back() {
+    fn a_plan_survives_its_note() {
         for p in [
             plan(|_| ()),
             plan(|o| (o.kind, o.hosts, o.ipv6_clients) = (Kind::Gretap, 3, true)),
@@ -647,7 +647,7 @@ mod tests {
     /// For every plan: a step refers only to what an earlier step created, names fit, and nothing
     /// is created twice.
     #[test]
-    fn steps_come_in_order() {
+    fn steps_are_in_order() {
         for kind in [Kind::Vxlan, Kind::Geneve, Kind::Gretap, Kind::Gre, Kind::Ipip] {
             for v6 in [false, true] {
                 if kind == Kind::Ipip && v6 {

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ancestor_is_exact() {
+    fn ancestor_sizes_are_exact() {
         let p = plan();
         let talks = talks(Scenario::Ancestor, &p, 0);
         let (mut ids, mut peers) = (BTreeMap::new(), BTreeMap::new());
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn the_culprit_stands_out() {
+    fn the_culprit_sends_most() {
         let p = plan();
         let mut seen = HashSet::new();
         for seed in 0..200 {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_back() {
+    fn scenario_names_parse() {
         for (scenario, name) in SCENARIOS {
             assert_eq!((name.parse(), scenario.to_string().as_str()), (Ok(*scenario), *name));
         }

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arp_request_is_one() {
+    fn an_arp_request_is_valid() {
         let frame = who_has([2, 0, 0, 0, 0, 1], [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         assert_eq!(frame.len(), 60);
         assert_eq!(frame[12..22], [8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);

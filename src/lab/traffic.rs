@@ -418,7 +418,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn payloads_have_their_size_and_say_what_they_are() {
+    fn payloads_have_their_size_and_identify_themselves() {
         for size in [16, 17, 128, 1024, 1340] {
             let p = payload(true, 300, 70_000, 777, size);
             assert_eq!(p.len(), usize::from(size));

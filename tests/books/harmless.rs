@@ -212,7 +212,7 @@ fn the_next_start_removes_what_a_kill_left_and_nothing_else() {
 }
 
 #[test]
-fn a_signal_takes_everything_off() {
+fn a_signal_detaches_everything() {
     for want in wants() {
         let Want::Only(kind) = want else { unreachable!() };
         let g = Ground::new();

@@ -100,7 +100,7 @@ fn a_new_name_changes_nothing_else() {
 }
 
 #[test]
-fn down_and_up_is_told() {
+fn going_down_and_up_is_reported() {
     let g = Ground::new();
     let mut live = g.watch(&small(), Want::Best);
     g.a.netlink().set_down("eth0").unwrap();

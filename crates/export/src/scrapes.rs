@@ -241,7 +241,7 @@ mod tests {
     use crate::openmetrics::SeriesLimits;
 
     #[test]
-    fn requests_are_told_apart() {
+    fn requests_are_parsed() {
         let is = |text: &str| asked(text.as_bytes()).map(|a| a.0);
         let open = Asked::Metrics(Exposition::OpenMetrics);
         for (text, wanted) in [
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn scrapers_get_what_they_understand() {
+    fn scrapers_get_a_format_they_accept() {
         let at = server();
         let classic = get(at, "GET /metrics HTTP/1.1\r\n\r\n");
         assert!(classic.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"));

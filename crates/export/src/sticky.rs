@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_kept_until_it_is_idle_and_wanted() {
+    fn a_place_is_kept_until_it_is_idle_and_needed() {
         let second = Duration::from_secs(1);
         let mut s: Sticky<u32, u64> = Sticky::new(2, 10 * second);
         s.seat([1, 2, 3, 3], Duration::ZERO);

@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn tooltips_tell_both_ways() {
+    fn tooltips_show_both_directions() {
         let svg = draw(&ends(9), &hub(), &SvgStyle::light("", ""));
         let doc = roxmltree::Document::parse(&svg).unwrap();
         let titles: Vec<&str> = doc

@@ -204,7 +204,7 @@ impl Seen {
 }
 
 #[test]
-fn interfaces_of_a_file_are_interfaces() {
+fn interfaces_of_a_file_are_kept_apart() {
     let frame = ethernet();
     let t = THEN * 1_000_000;
     let file = Ng::new()
@@ -240,7 +240,7 @@ fn interfaces_of_a_file_are_interfaces() {
 }
 
 #[test]
-fn cooked_captures_say_interface_and_direction() {
+fn cooked_captures_have_interface_and_direction() {
     let cooked = |index: u8, packet: u8| {
         let mut frame = vec![8, 0, 0, 0, 0, 0, 0, index, 0, 1, packet, 6];
         frame.extend([0; 8]);

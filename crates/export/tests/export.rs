@@ -528,7 +528,7 @@ fn transit_traffic_adds_once() {
 }
 
 #[test]
-fn a_picture_shows_what_was_asked_for() {
+fn a_picture_shows_what_was_requested() {
     let picture = |options| {
         let svg = text(&interval(&flows()[..5]), "", Format::Svg(options), None, 1);
         assert!(!svg.chars().any(|c| c.is_control() && c != '\n'), "raw control character");
@@ -558,7 +558,7 @@ fn a_picture_shows_what_was_asked_for() {
 /// In output for people, addresses of one named network stay distinguishable; JSON has the name
 /// alone.
 #[test]
-fn a_networks_name_comes_with_the_rest_of_the_address() {
+fn a_name_of_a_network_is_followed_by_the_rest_of_the_address() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "172.16.1.0/24 rack\n192.168.0.0/24 blue\n").unwrap();
     let names = Names::read(Some(file.path())).unwrap();
@@ -588,7 +588,7 @@ fn a_networks_name_comes_with_the_rest_of_the_address() {
 }
 
 #[test]
-fn untrusted_text_never_reaches_a_terminal_raw() {
+fn untrusted_text_is_made_safe_for_any_terminal() {
     for format in [Format::Table, Format::Json, Format::JsonFlows, Format::Csv] {
         let out = text(&interval(&flows()), "", format, None, 1);
         assert!(

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_so_far_can_be_looked_at_while_there_is_more() {
+    fn a_capture_can_be_shown_while_it_is_still_being_read() {
         let (from, to) = std::io::pipe().expect("a pipe");
         let path = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
         let enough = AtomicBool::new(false);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_says_little_is_shown_as_far_as_it_goes() {
+    fn a_slow_pipe_is_shown_as_far_as_it_was_read() {
         let (from, mut to) = std::io::pipe().expect("a pipe");
         let path = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
         let captures = Captures::open(&[path]).expect("a pipe");

@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn l2tpv3_says_what_its_headers_have() {
+    fn l2tpv3_parameters_give_the_header_layout() {
         let port = |text: &str| text.parse::<Port>();
         let read = port("l2tpv3=1701,cookie=8,sublayer=4").map(|p| (p.kind, p.port, p.l2tp));
         assert_eq!(read, Ok((Kind::L2tpv3, 1701, Some(L2tp { cookie: 8, sublayer: true }))));
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ethertype_of_tags_is_no_other() {
+    fn only_ethertypes_for_tags_are_accepted() {
         assert_eq!(tpid("0x9200"), Ok(0x9200));
         for wrong in ["0x800", "2048", "0x86dd", "0x8847", "0x5ff", "0x10000", "tag", ""] {
             let why = tpid(wrong).expect_err(wrong);
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_kept_as_it_was_written() {
+    fn a_configuration_survives_json() {
         let all = Config {
             rows: 1024,
             plain: true,

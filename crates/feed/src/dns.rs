@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_there_when_it_is() {
+    fn names_arrive_once_resolved() {
         let r = Resolver::with(
             || (),
             |a| (a != IpAddr::from([10, 0, 0, 2])).then(|| format!("Host\x1b-{a}.")),
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_server_stops_nobody() {
+    fn a_slow_server_delays_nobody() {
         static NEVER: Mutex<()> = Mutex::new(());
         let held = NEVER.lock().expect("no panic");
         let r = Resolver::with(

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_end_as_they_do_anywhere() {
+    fn any_line_ending_is_accepted() {
         for end in ["\n", "\r\n", "\r"] {
             let mut file = tempfile::tempfile().expect("a file");
             file.write_all(["a 1", "b 2", ""].join(end).as_bytes()).expect("it is written");

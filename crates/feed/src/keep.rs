@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_told_in_steps_that_ascend() {
+    fn steps_of_keep_must_ascend() {
         let keep: Keep = "1s:1d,60s:90d".parse().expect("steps");
         assert_eq!(keep.every(), Duration::from_secs(1));
         for wrong in [
@@ -631,7 +631,7 @@ mod tests {
     }
 
     #[test]
-    fn only_files_named_as_days_are_the_recordings() {
+    fn only_files_named_after_days_are_recordings() {
         let day = |name: &str| day_of(Path::new(name)).map(|d| d.to_string());
         assert_eq!(day("/x/2026-11-30.tmon").as_deref(), Some("2026-11-30"));
         assert_eq!(day("2026-11-30.12.tmon").as_deref(), Some("2026-11-30"));
@@ -669,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recording_of_several_hosts_is_thinned_host_by_host() {
+    fn a_recording_of_several_hosts_is_thinned_by_host() {
         let mut raw = tempfile::NamedTempFile::new().expect("a file");
         let mut writer = FrameWriter::new(&mut raw);
         let mut roll = Roll::default();
@@ -707,7 +707,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_silent_is_thinned_at_its_own_time() {
+    fn a_host_that_falls_silent_is_thinned_at_its_own_time() {
         let mut raw = tempfile::NamedTempFile::new().expect("a file");
         let mut writer = FrameWriter::new(&mut raw);
         let tells = |host: &str, n| {
@@ -738,7 +738,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_far_ahead_makes_nothing_old() {
+    fn a_clock_far_ahead_ages_no_recording() {
         let folder = tempfile::tempdir().expect("a folder");
         let before = folder.path().join("2026-11-29.tmon");
         fs::write(&before, "what was recorded").expect("a file");
@@ -759,7 +759,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deleted_while_it_is_recorded_to_is_an_error() {
+    fn deleting_a_file_while_recording_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("night.tmon");
         let mut file = Recorded::new(path.clone(), make(&path).expect("a file"));
@@ -770,7 +770,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_could_be_written_no_file_is_left() {
+    fn no_empty_file_is_left_if_writing_fails() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("night.tmon");
         make(&path).expect("a file");

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_gzip_data_is_more_of_it_or_zeros() {
+    fn only_gzip_data_or_zeros_may_follow_gzip_data() {
         let read = |bytes: Vec<u8>| {
             let (mut input, _) = unpacked(Box::new(Cursor::new(bytes)), None).expect("it is begun");
             let mut text = String::new();

@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_reader_finds_what_was_written() {
+    fn our_own_reader_reads_what_was_written() {
         let mut reader = Reader::new(Cursor::new(everything())).unwrap();
         let mut seen = Vec::new();
         while let Some(f) = reader.next_frame().unwrap() {

@@ -605,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_one_host_are_one_recording_in_the_order_of_time() {
+    fn files_of_one_host_are_read_in_order_of_time() {
         let late = file(&[frame("a", 3, 20, 1), frame("a", 3, 21, 2)]);
         let early = file(&[frame("a", 9, 5, 3)]);
         let all = read(&[&late, &early], Between::default()).expect("they are read");
@@ -616,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beside_the_rows_moves_with_its_interface() {
+    fn data_beside_the_rows_moves_with_its_interface() {
         let mut one = frame("a", 3, 20, 1);
         let key = one.interval.rows.iter().next().expect("a row").key;
         let opener = Opener { interface: 3, key, hook: Hook::Rx };
@@ -641,7 +641,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_hides_nothing() {
+    fn a_clock_set_back_hides_nothing() {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         let mut writer = FrameWriter::new(&mut file);
         for at in [20, 21, 90_020, 90_021, 22, 23] {
@@ -684,7 +684,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_several_hosts_is_a_fleet_wherever_it_is_begun() {
+    fn a_file_of_several_hosts_is_a_fleet_from_any_start() {
         let own = |host: &str| -> Vec<IpAddr> { vec![[10, 0, 0, host.len() as u8].into()] };
         let tells = |host: &str, at, rows| {
             let local = if at == 0 { own(host) } else { vec![] };
@@ -727,7 +727,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_late_is_in_the_moment_in_which_it_is_heard() {
+    fn a_late_reading_belongs_to_the_moment_it_arrives_in() {
         let (a, b) = (|at| frame("a", 1, at, 1), |at| frame("b", 1, at, 1));
         let file =
             several(&[vec![a(5), b(5)], vec![a(6)], vec![b(6), a(7), b(7)], vec![b(8), a(8)]]);
@@ -751,7 +751,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_read_as_far_as_it_goes() {
+    fn a_truncated_file_is_read_as_far_as_it_goes() {
         let whole = file(&[frame("a", 0, 0, 5), frame("a", 0, 1, 5)]);
         let bytes = std::fs::read(whole.path()).expect("it is there");
         let mut cut = tempfile::NamedTempFile::new().expect("a file");
@@ -790,7 +790,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_block_is_left_out_and_named_and_what_is_behind_it_is_read() {
+    fn a_damaged_block_is_skipped_and_reported() {
         let all = bytes_of(0..180);
         assert_eq!(heard(&all).1, Ok(()));
         let places: Vec<usize> = all
@@ -831,7 +831,7 @@ mod tests {
 
     /// Whatever byte is changed: everything read is as written, and everything missing is reported.
     #[test]
-    fn no_byte_that_changes_makes_another_number() {
+    fn a_changed_byte_never_changes_a_number() {
         let all = bytes_of(0..70);
         let whole = heard(&all).0;
         let frame = |i: &Interval| (i.since, i.taken, i.rows.merged());
@@ -850,7 +850,7 @@ mod tests {
 
     /// The same for a block that was never ended because the recorder was killed.
     #[test]
-    fn no_byte_that_changes_in_an_open_block_makes_another_number() {
+    fn a_changed_byte_in_an_open_block_never_changes_a_number() {
         let whole = bytes_of(0..7);
         let open = &whole[..whole.len() - 40 - 4 - 3];
         let frame = |i: &Interval| (i.since, i.taken, i.rows.merged());
@@ -866,7 +866,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_reports_rarely_does_not_join_the_readings_of_others() {
+    fn a_host_that_reports_rarely_does_not_merge_readings_of_others() {
         let slow = |at: u64| {
             let mut rare = frame("slow", 2, at, 1);
             rare.cadence = Duration::from_secs(10);
@@ -898,7 +898,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_on_the_way_is_known_before_anything_of_a_moment_counts() {
+    fn all_hosts_of_a_moment_are_known_before_it_is_counted() {
         let own = |n: u8| IpAddr::from([10, 0, 0, n]);
         let tells = |host: &str, n: u8, at, rx| {
             let mut told = frame(host, n.into(), at, 0);
@@ -933,7 +933,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_which_too_much_is_wanted_costs_that_one_and_is_not_written() {
+    fn rows_beyond_the_limit_of_a_frame_are_added_up() {
         let rows = crate::frame::MOST_ROWS as u32 + 1;
         let big = frame("a", 1, 5, rows);
         let bytes = big.encode();
@@ -944,7 +944,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_two_files_counts_once() {
+    fn readings_in_two_files_count_once() {
         let frames: Vec<_> = (0..10).map(|at| frame("a", 1, at, 1)).collect();
         let (one, copy, part) = (file(&frames), file(&frames), file(&frames[3..6]));
         let later = file(&(8..14).map(|at| frame("a", 1, at, 1)).collect::<Vec<_>>());
@@ -975,7 +975,7 @@ mod tests {
     }
 
     #[test]
-    fn two_recorders_of_one_host_are_read_one_after_the_other() {
+    fn two_recordings_of_one_host_are_read_in_turn() {
         let of = |epoch| file(&(0..5).map(|at| frame("a", epoch, at, 1)).collect::<Vec<_>>());
         let (one, other) = (of(1), of(2));
         let paths = [one.path().to_owned(), other.path().to_owned()];
@@ -990,7 +990,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_late_in_a_recording_is_found_without_reading_all_of_it() {
+    fn a_late_range_is_found_without_reading_the_whole_file() {
         let frames: Vec<_> = (0..400).map(|at| frame("a", 1, at, 300)).collect();
         let file = file(&frames);
         let t = |n: u64| UNIX_EPOCH + Duration::from_secs(1000 + n);
@@ -1017,7 +1017,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_too_much_memory_is_added_up_and_nothing_is_lost() {
+    fn intervals_that_exceed_memory_are_merged_without_loss() {
         let mut past = Past::within(100_000);
         let n = 500;
         for at in 0..n {

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_in_the_interval_of_their_time_whatever_their_order() {
+    fn packets_go_to_the_interval_of_their_time_in_any_order() {
         let expected = [([10, 11], 2), ([11, 12], 1), ([12, 14], 0), ([14, 15], 3)];
         for times in [[10, 10, 11, 14, 14, 14], [14, 14, 14, 11, 10, 10], [14, 10, 14, 11, 10, 14]]
         {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_capture_within_one_step_is_as_long_as_it_is() {
+    fn a_capture_within_one_step_has_its_real_length() {
         assert_eq!(record(&at_seconds([5]), 1 << 20), [([5, 5], 1)]);
         let unknown = model::snapshot::unknown_time();
         let unknown = unknown.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_too_much_memory_becomes_fewer_intervals_and_loses_nothing() {
+    fn exceeding_memory_gives_fewer_intervals_and_loses_nothing() {
         let times = at_seconds(0..64);
         let all = record(&times, 1 << 20);
         assert_eq!(all.len(), 64);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn times_at_both_ends_of_what_there_is_are_intervals_too() {
+    fn extreme_times_are_intervals() {
         let intervals = record(&at_seconds([0, 1_700_000_000, (1 << 60) - 1]), 1 << 20);
         assert_eq!(intervals.iter().map(|i| i.1).sum::<u64>(), 3);
         let mut recording = Recording::new(Duration::from_secs(1), 1 << 20, reading(&[]));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_before_and_after_the_first_packet_become_one_too() {
+    fn intervals_before_and_after_the_first_packet_are_merged() {
         for budget in [0, 10 * 2 * 128] {
             let times = (0..64).map(|i| 1000 + i).chain((0..64).map(|i| 999 - i));
             let few = record(&at_seconds(times), budget);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_capture_costs_depends_on_its_packets_and_not_on_their_times() {
+    fn cost_depends_on_packets_and_not_on_their_times() {
         let rows = 50_000;
         let many: Vec<Flow> = (0..rows).map(|id| flow(id, 1)).collect();
         let many = reading(&many);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_at_every_packet_is_not_followed_for_ever() {
+    fn a_clock_that_keeps_going_back_costs_bounded_readings() {
         let mut recording = Recording::new(Duration::from_secs(1), 1 << 20, reading(&[]));
         let mut readings = 0;
         for i in 0..100_000 {

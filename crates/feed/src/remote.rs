@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_is_told_and_tried_again_and_the_others_go_on() {
+    fn a_failed_host_is_reported_and_retried_while_others_continue() {
         let tries = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&tries);
         let broken: Connect = Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) {
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn who_connects_and_says_nothing_locks_nobody_out() {
+    fn a_silent_connection_locks_nobody_out() {
         let (hold, silence) = mpsc::channel::<()>();
         let silence = Arc::new(Mutex::new(silence));
         let mut all: Vec<(String, Connect)> = Vec::new();
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bus_that_refuses_is_the_reason() {
+    fn a_refusal_by_the_bus_is_the_reason_given() {
         let refused: Connect = Box::new(|| {
             Ok(Box::new(Refused(Some(News::Notice("the bus says: not you".to_owned())))))
         });
@@ -601,7 +601,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_seldom_hears_all_that_was_told() {
+    fn a_slow_reader_receives_everything() {
         let host: Connect = Box::new(|| super::stream(Cursor::new(stream("a", 0, 100))));
         let mut all = remote(vec![("a", host)]);
         let begun = Instant::now();
@@ -632,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn who_tells_without_end_waits_and_holds_nobody_up() {
+    fn a_flooding_host_waits_and_delays_nobody() {
         let rounds = Arc::new(AtomicUsize::new(0));
         let (bytes, counted) = (stream("fast", 5, 60), Arc::clone(&rounds));
         let fast: Connect = Box::new(move || {
@@ -656,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_tells_anything_it_says_why() {
+    fn silence_of_all_hosts_is_explained() {
         let broken: Connect = Box::new(|| bail!("no route"));
         let mut all = remote(vec![("node-a", broken)]);
         all.begun = Instant::now().checked_sub(ANY).expect("it runs for longer");

@@ -86,7 +86,7 @@ mod tests {
     use model::interface::Origin;
 
     #[test]
-    fn what_hosts_say_of_themselves_has_a_limit_for_all_together() {
+    fn what_hosts_report_about_themselves_is_limited_in_total() {
         let mut roll = Roll::default();
         let most = MOST_SAID / 4096;
         for n in 0..most as u32 + 8 {

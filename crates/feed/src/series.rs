@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reading_ends_an_interval_but_the_first() {
+    fn every_reading_but_the_first_ends_an_interval() {
         let mut series = Series::new(1 << 20);
         assert_eq!(packets(series.push(reading(1))), None);
         assert_eq!(packets(series.push(reading(3))), Some(20));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_at_stays_while_time_goes_on() {
+    fn the_shown_interval_stays_while_new_ones_arrive() {
         let mut series = Series::new(1 << 20);
         for t in 1..=3 {
             series.push(reading(t));
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn one_without_a_past_has_intervals_all_the_same() {
+    fn a_series_without_history_still_has_intervals() {
         let mut series = Series::new(0);
         for t in 1..=3 {
             series.push(reading(t));

@@ -734,7 +734,7 @@ mod tests {
     }
 
     #[test]
-    fn second_counters_belong_to_the_slot_if_there_are_any() {
+    fn second_counters_belong_to_the_slot_if_present() {
         let table = Table::<slot6> {
             number: OTHERS,
             slots: array(2 * GROUP, size_of::<slot6>()),
@@ -774,7 +774,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_stays_has_its_owner_back() {
+    fn a_row_that_stays_gets_its_owner_back() {
         let table = Table::<slot6> {
             number: OTHERS,
             slots: array(GROUP, size_of::<slot6>()),

@@ -162,7 +162,7 @@ fn a_syn_with_data_is_answered_with_or_without_it() {
 }
 
 #[test]
-fn both_open_at_once() {
+fn simultaneous_opens_are_answered() {
     let mut host = Host::new();
     host.see(Hook::Tx, &vxlan(false, [5, 0], SYN));
     host.see(Hook::Rx, &vxlan(true, [500, 0], SYN));
@@ -242,7 +242,7 @@ fn inner_ipv6() {
 }
 
 #[test]
-fn only_what_is_whole_and_inside_counts() {
+fn only_complete_headers_inside_tunnels_count() {
     let mut host = Host::new();
     // outside of tunnels; cut before the flags; a later fragment
     host.see(Hook::Rx, &segment(pkt().eth(), false, [5, 0], SYN, 0));

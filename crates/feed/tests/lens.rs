@@ -103,7 +103,7 @@ fn the_lens_sees_what_was_built() {
 }
 
 #[test]
-fn captures_that_are_shown_can_be_looked_into() {
+fn packets_of_a_shown_capture_can_be_examined() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("a.pcapng");
     let mut writer = PcapngWriter::new(Vec::new(), "tmon test");
@@ -153,7 +153,7 @@ fn captures_that_are_shown_can_be_looked_into() {
 }
 
 #[test]
-fn a_pipe_cannot_be_looked_into_again() {
+fn packets_of_a_pipe_cannot_be_examined_again() {
     let (from, _to) = std::io::pipe().expect("a pipe");
     let path = PathBuf::from(format!("/proc/self/fd/{}", from.as_raw_fd()));
     assert!(Captures::open(&[path]).expect("a pipe").again().is_none());

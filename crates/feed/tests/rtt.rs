@@ -261,7 +261,7 @@ fn stuck(segments: &[(u64, Segment)]) -> (u64, u32, u32) {
 }
 
 #[test]
-fn what_never_arrives_is_told_from_what_is_lost() {
+fn packets_that_never_arrive_are_distinguished_from_lost_ones() {
     let sent = |port, seq, data| Segment { ports: [port, 443], seq, data, ..AHEAD };
     let acked = |port, ack| Segment { ports: [port, 443], ack, ..BACK };
     let (big, small) = (sent(1, 1000, 1398), sent(2, 1000, 100));

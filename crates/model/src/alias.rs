@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_from_one_end_to_the_other_still_does_whichever_is_the_first() {
+    fn directions_survive_when_the_order_of_addresses_changes() {
         let count = |packets| Count { packets, bytes: 100 * packets };
         let flow = |outer: [[u8; 4]; 2], inner: Inner, n| Flow {
             interface: 0,

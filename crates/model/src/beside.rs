@@ -677,7 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_is_all_its_streams() {
+    fn a_tunnel_sums_all_its_streams() {
         let all = beside(&[(1, 10, 1), (2, 5, 2)]);
         let sum: Vec<_> = all.tunnels.values().map(|n| (n.packets, n.lost)).collect();
         assert_eq!(sum, [(15, 3)], "a rekeyed tunnel is one");

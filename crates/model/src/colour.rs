@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_of_a_palette() {
+    fn the_nearest_palette_colour_is_found() {
         assert_eq!(Rgb::hex(0xff0000).nearest_256(), 196);
         assert_eq!(Rgb::hex(0x808080).nearest_256(), 244);
         assert_eq!(Rgb::hex(0x000000).nearest_256(), 16);

@@ -684,7 +684,7 @@ mod tests {
     use crate::flow::{Kind, Tunnel};
 
     #[test]
-    fn what_goes_to_an_address_that_the_receiver_does_not_watch_is_unseen() {
+    fn packets_to_an_unwatched_address_are_unseen() {
         let lane = |to: u8, sent, received| {
             let [from, to] = [1, to].map(|host| IpAddr::from([10, 0, 0, host]));
             let count = |packets| Count { packets, bytes: packets * 100 };

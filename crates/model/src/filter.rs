@@ -974,7 +974,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_of_outer_addresses_and_what_is_below_them() {
+    fn a_group_matches_outer_addresses_in_it_and_below_it() {
         let file = "172.16.0.0/16 eu\n172.16.1.100 eu/a\n172.16.1.101 us\n2001:db8::1 eu/b\n";
         let mut groups = Arc::new(Groups::parse(file).unwrap());
         let parse = |text: &str, groups: &Arc<Groups>| {
@@ -1026,7 +1026,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_looks_where_the_contract_says() {
+    fn each_key_matches_the_field_in_the_contract() {
         for (text, rows) in [
             ("", "vnao"),
             ("   ", "vnao"),
@@ -1091,7 +1091,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_where_what_and_what_to_try() {
+    fn errors_say_where_what_and_what_to_try() {
         for (text, at, what, hint) in [
             ("hsot:1.2.3.4", 0, "there is no key 'hsot'", KEYS),
             ("vni:1 !hsot:1.2.3.4", 7, "there is no key 'hsot'", KEYS),
@@ -1138,7 +1138,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_told_apart_by_what_is_in_them() {
+    fn packet_filters_match_packet_contents() {
         let syn = InnerPacket {
             dscp: Some(46),
             l4: Some(6),
@@ -1180,7 +1180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_filter_of_packets_is_said() {
+    fn errors_in_packet_filters_are_reported() {
         for (text, at, what, hint) in [
             ("port:65536", 5, "a port is at most 65535", "port:443"),
             ("vni:1 port:x", 11, "'x' is neither a number", "port:443"),
@@ -1205,7 +1205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_canonical_text_is_the_same_filter() {
+    fn canonical_text_parses_to_the_same_filter() {
         let text = "id:5,0x10-17  !HOST:10.1.2.3/8,2001:DB8::1 kind:GRE,kind-77 iface:eth0 proto:0x806,PPP-0xc021,ip-89,too_deep";
         let filter = Filter::parse(text).unwrap();
         let canonical = "vni:5,16-17 !host:10.0.0.0/8,2001:db8::1 kind:gre,kind-77 iface:eth0 proto:arp,ppp-0xc021,ip-89,too_deep";
@@ -1261,7 +1261,7 @@ mod tests {
         }
 
         #[test]
-        fn not_keeps_exactly_what_the_term_drops(test in any_test()) {
+        fn negation_matches_exactly_the_other_rows(test in any_test()) {
             for flow in [vxlan(), nested(), arp(), overflow()] {
                 let with = |not| Filter { terms: vec![Term { not, test: test.clone() }] }.matches(&flow, "eth0");
                 prop_assert_ne!(with(false), with(true));
@@ -1269,7 +1269,7 @@ mod tests {
         }
 
         #[test]
-        fn a_net_matches_as_ipnet_says(net in any_net(), a: [u8; 4], b: [u8; 4]) {
+        fn networks_match_like_ipnet(net in any_net(), a: [u8; 4], b: [u8; 4]) {
             let mut flow = vxlan();
             flow.key.outer = Some(Pair { first: a.into(), second: b.into() });
             let expected = net.contains(&IpAddr::from(a)) || net.contains(&IpAddr::from(b));
@@ -1277,7 +1277,7 @@ mod tests {
         }
 
         #[test]
-        fn every_printed_protocol_can_be_asked_for(n: u32) {
+        fn every_printed_protocol_is_a_valid_filter(n: u32) {
             let mut flow = arp();
             flow.key.inner = Inner::Proto(InnerProto(n));
             let text = format!("proto:{}", flow.key.inner.proto());

@@ -717,7 +717,7 @@ mod tests {
     const AT_2: [[u64; 2]; 2] = [[97, 0], [0, 50]];
 
     #[test]
-    fn each_packet_counts_once_at_its_sender_else_at_its_receiver() {
+    fn each_packet_counts_at_its_sender_or_else_at_its_receiver() {
         let both = |first: u8| {
             let mut stage = Stage::new();
             for host in [first, 3 - first] {
@@ -740,7 +740,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hosts_on_the_way_saw_counts_only_where_neither_end_is_here() {
+    fn transit_counts_only_if_neither_end_is_in_the_fleet() {
         let on_the_way = [[100, 0], [0, 50]];
         let mut stage = Stage::new();
         stage.tells(8, 10, &[row(1, address(2), on_the_way)]);
@@ -753,7 +753,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_again_does_not_count_again() {
+    fn repeated_frames_are_not_counted_again() {
         let mut stage = Stage::new();
         for _ in 0..3 {
             for at in 10..15 {
@@ -769,7 +769,7 @@ mod tests {
     }
 
     #[test]
-    fn a_multicast_packet_is_one_and_no_loss_is_told_of_it() {
+    fn a_multicast_packet_counts_once_and_is_not_loss() {
         let group: IpAddr = [239, 1, 1, 1].into();
         let mut stage = Stage::new();
         stage.tells(1, 10, &[row(1, group, [[0, 0], [100, 0]])]);
@@ -779,7 +779,7 @@ mod tests {
     }
 
     #[test]
-    fn more_received_than_sent_is_surplus_and_never_negative_loss() {
+    fn surplus_is_not_negative_loss() {
         let mut stage = Stage::new();
         stage.tells(1, 10, &[row(1, address(2), [[0, 0], [100, 0]])]);
         stage.tells(2, 10, &[row(1, address(2), [[130, 0], [0, 0]])]);
@@ -859,7 +859,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_counted_in_place_as_they_are_one_by_one() {
+    fn rows_counted_in_place_match_a_plain_count() {
         let mut seed = 7u64;
         let mut random = move |below: u64| {
             seed = seed
@@ -915,7 +915,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_what_was_told_meanwhile_in_any_order() {
+    fn intervals_hold_what_was_reported_meanwhile_in_any_order() {
         let mut stage = Stage::new();
         stage.tells(1, 10, &[row(1, address(2), AT_1)]);
         stage.tells(2, 10, &[row(1, address(2), AT_2)]);
@@ -929,7 +929,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_makes_up_rows_takes_bounded_memory_and_no_packet_is_lost() {
+    fn made_up_rows_take_bounded_memory_and_lose_no_packet() {
         let mut stage = Stage::new();
         let one = |n: u32| {
             let mut flow = row(1, address(2), [[0; 2], [1, 0]]);
@@ -946,7 +946,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_are_made_up_take_bounded_memory_and_no_packet_is_lost() {
+    fn made_up_hosts_take_bounded_memory_and_lose_no_packet() {
         let mut stage = Stage::new();
         stage.fleet.most_rows = 1000;
         let rows_of = |host: u8| {
@@ -975,7 +975,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_another_host_has_taken_over_is_counted_there() {
+    fn an_address_taken_over_counts_at_its_new_host() {
         let mut stage = Stage::new();
         stage.tells(2, 1, &[]);
         stage.tells(1, 1, &[]);
@@ -992,7 +992,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_hosts_of_one_name_one_is_heard() {
+    fn only_one_of_two_hosts_with_the_same_name_is_counted() {
         let mut stage = Stage::new();
         for at in 1..=10 {
             for epoch in [5, 6] {
@@ -1011,7 +1011,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_beside_rows_is_of_whom_it_says_most_and_takes_bounded_memory() {
+    fn data_beside_rows_is_kept_for_the_busiest_in_bounded_memory() {
         let mut stage = Stage::new();
         let flow = row(1, address(2), AT_1);
         let (from, to, kind) = (address(1), address(2), Kind::Gre);
@@ -1037,7 +1037,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_heard_is_silent_and_its_peers_count_what_they_received() {
+    fn packets_of_a_silent_host_count_at_their_receivers() {
         let mut stage = Stage::new();
         stage.tells(1, 10, &[row(1, address(2), AT_1)]);
         stage.tells(2, 10, &[row(1, address(2), AT_2)]);

@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_agree_however_they_are_summed() {
+    fn counters_have_the_same_sum_by_hook_and_by_direction() {
         let c = |n| Count { packets: n, bytes: n * 100 };
         let k = Counters { cells: [[c(1), c(2)], [c(4), c(8)]], ..Default::default() };
         assert_eq!((k.rx(), k.tx()), (c(3), c(12)));
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn inner_protocols_print_as_the_contract_says() {
+    fn inner_protocols_print_as_in_the_contract() {
         assert_eq!(InnerProto(0x0806).to_string(), "arp");
         assert_eq!(InnerProto(0x88cc).to_string(), "0x88cc");
         assert_eq!(InnerProto(InnerProto::REASON | 3).to_string(), "too_deep");

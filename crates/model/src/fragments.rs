@@ -74,7 +74,7 @@ mod tests {
     };
 
     #[test]
-    fn a_sender_and_its_tunnel_have_their_fragments_and_all_their_packets() {
+    fn fragments_and_packets_are_summed_by_sender_and_tunnel() {
         let host = |n| -> IpAddr { [172, 16, 1, n].into() };
         let count = |packets| Count { packets, bytes: packets * 1000 };
         // the number of fragmented packets among those that the first end sent, and among those

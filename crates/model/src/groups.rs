@@ -523,7 +523,7 @@ mod tests {
         172.16.0.0/16 eu\n172.16.1.0/24 /eu//zone-a/\n 172.16.1.0/24 us\n0.0.0.0/0 rest\nfd00::/8 lab\n";
 
     #[test]
-    fn an_address_then_a_name_then_the_longest_prefix() {
+    fn addresses_precede_names_and_names_precede_the_longest_prefix() {
         let mut groups = Arc::new(Groups::parse(FILE).expect("groups"));
         let named = |host: IpAddr| match host {
             h if h == ip("172.16.1.7") => Some("Node-7.eu.Example".to_owned()),
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_is_what_a_search_of_all_of_them_finds() {
+    fn the_longest_prefix_matches_a_linear_search() {
         let mut state = 7u64;
         let mut random = |below: u32| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -605,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_into_is_shown_in_its_parts() {
+    fn an_expanded_group_is_shown_as_its_parts() {
         let groups = Arc::new(
             Groups::parse(
                 "10.1.0.0/24 eu/a/r1\n10.1.1.0/24 eu/a/r2\n10.2.0.0/24 eu/b\n10.3.0.0/24 us\n",
@@ -635,7 +635,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_hosts_make_groups() {
+    fn groups_are_made_from_host_names() {
         let of = |names: &[&str]| {
             let hosts: HashMap<IpAddr, String> = names
                 .iter()
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_mapped_network_is_what_it_stands_for() {
+    fn an_ipv4_mapped_network_is_an_ipv4_network() {
         let is = |text: &str| network(text).map(|net| net.to_string()).ok();
         for (text, net) in [
             ("::ffff:172.16.9.1", Some("172.16.9.1/32")),

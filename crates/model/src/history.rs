@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn it_forgets_what_is_older_than_its_span() {
+    fn intervals_older_than_the_span_are_forgotten() {
         let mut h = History::default();
         let first = h.push(&interval(0, [row(2, 1, 1, 1)]));
         for at in 1..=700 {
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_bounded_whatever_comes() {
+    fn rows_are_bounded_for_any_input() {
         let mut h = History::default();
         let big = interval(0, (0..4000).map(|i| row(2 + i, i % 7, i, 10)));
         for _ in 0..1000 {
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_whatever_is_in_the_intervals() {
+    fn bytes_are_bounded_for_any_intervals() {
         let mut h = History::within(100_000);
         let one = interval(0, (0..100).map(|i| row(2 + i, 1, i, 10)));
         for _ in 0..100 {
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_until_then_is_the_sum() {
+    fn the_total_up_to_an_interval_is_the_sum() {
         let mut h = History::default();
         for at in 0..5 {
             h.push(&interval(at, [row(2, 1, 1, 10 + at), row(3, 1, 1, 100)]));
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_has_its_own_line_through_time() {
+    fn a_scope_has_its_own_trend() {
         let mut h = History::default();
         for at in 0..9 {
             h.push(&interval(at, [row(2, 1, 1, at + 1), row(3, 2, 1, 100)]));

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_with_room_stand_beside_what_they_name() {
+    fn labels_with_room_are_next_to_what_they_name() {
         let ring = ring(80, 20, 1.5);
         let l = labels(&[0.6, 1.5, 2.4, 3.9, 4.7, 5.5], 12);
         let (spots, worst) = place(&ring, &l).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_spreads() {
+    fn crowded_labels_spread_out() {
         let ring = ring(80, 20, 1.5);
         let l = labels(&[1.8, 4.6, 5.4, 5.7, 5.9, 6.0, 6.1, 6.18, 6.25], 12);
         let (spots, worst) = place(&ring, &l).unwrap();
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_fits_or_not_but_never_overlaps() {
+    fn any_number_of_labels_fits_without_overlap_or_is_refused() {
         let mut seed = 1u32;
         let mut random = || {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn classes_of_sizes_follow_each_other() {
+    fn size_classes_are_contiguous() {
         let size =
             |size| LensEntry::of(&lens_key { size, ..lens_key::default() }, &lens::default()).size;
         assert_eq!([size(0), size(1), size(2)], [(0, Some(64)), (64, Some(128)), (128, Some(256))]);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_of_the_tunnel_that_has_them() {
+    fn marks_are_decoded_by_tunnel_kind() {
         let mark = |flags: u32, mark| {
             let key = lens_key { flags: flags as u8, mark, ..lens_key::default() };
             LensEntry::of(&key, &lens::default()).mark.map(|mark| mark.to_string())
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_by_protocol_and_port_and_lose_nothing() {
+    fn sums_by_protocol_and_port_lose_nothing() {
         let entry = |reverse, ports, tcp, size: u8, packets| {
             let flags = LENS_L4 | LENS_PORTS | LENS_OUTER | LENS_INNER;
             let flags = if reverse { flags | LENS_REVERSE } else { flags };
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_looked_at_is_not_known() {
+    fn unexamined_rows_are_unknown() {
         let key = lens_key {
             flags: (LENS_OUTER | LENS_L4) as u8,
             tos: [0xb8, 1],

@@ -755,7 +755,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_keeps_matching_rows() {
+    fn a_scope_selects_matching_rows() {
         let flows = flows(11, 400);
         let host = End::Addr(v4(7));
         let sum = |keep: &dyn Fn(&Flow) -> bool| {
@@ -802,7 +802,7 @@ mod tests {
     }
 
     #[test]
-    fn another_order_holds_the_same_numbers() {
+    fn reordering_keeps_the_numbers() {
         let m =
             Matrix::new(&Tally::of(&rows(&flows(1, 100)), &Scope::default()), Measure::Bytes, 6);
         let order: Vec<usize> = (0..m.len()).rev().collect();

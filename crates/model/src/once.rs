@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_that_are_not_in_transit_all_count() {
+    fn packets_not_in_transit_all_count() {
         let two = interfaces(2);
         // An end host with two uplinks: both see the same side.
         assert_eq!(total(&[row(0, 2, [[0, 5], [3, 0]]), row(1, 2, [[0, 2], [1, 0]])], &two), 11);
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loopback_interface_counts_what_it_sends() {
+    fn a_loopback_interface_counts_only_egress() {
         let mut lo = interfaces(2);
         lo[0].loopback = true;
         let rows = [row(0, 2, [[10, 4], [10, 4]]), row(1, 3, [[1, 2], [0, 0]])];

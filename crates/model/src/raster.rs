@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn two_colours_are_found_exactly() {
+    fn two_colours_are_recovered_exactly() {
         for n in [2usize, 4, 6, 8] {
             for pattern in 0u32..1 << n {
                 let block: Vec<[i32; 3]> =
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn nearly_equal_is_one_colour() {
+    fn nearly_equal_colours_become_one() {
         assert_eq!(fit(&[[100, 100, 100], [104, 100, 98]]), Cell::Full(Rgb(102, 100, 99)));
     }
 
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn any_size_draws() {
+    fn any_size_can_be_drawn() {
         for (columns, rows) in [(0, 0), (0, 5), (1, 1), (2, 2), (300, 1)] {
             let (_, cells) = disc(columns, rows, Blocks::Octant, 1.0);
             assert_eq!(cells.len(), columns * rows);

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rows_of_a_ue_know_of_each_other() {
+    fn the_two_rows_of_a_ue_are_joined() {
         let up = row(Kind::Gtpu, 4660, 1, 5, 0);
         let down = row(Kind::Gtpu, 17, 1, 0, 9);
         let other = row(Kind::Gtpu, 4661, 2, 5, 0);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_of_a_selected_ue_are_told_with_their_ids() {
+    fn both_directions_of_a_selected_ue_have_their_ids() {
         let mut rows = Rows::default();
         for (flow, place) in [
             row(Kind::Gtpu, 4660, 1, 5, 0),

@@ -883,7 +883,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_directions_are_told_without_decoding() {
+    fn addresses_and_directions_are_read_without_decoding() {
         for f in [flow(101, 7, 3), Flow { key: flow(101, 7, 3).key.aged(), ..flow(101, 7, 3) }] {
             for row in rows(&[f]).walk() {
                 assert_eq!(row.outer_v4(), Some([0xac10_0164, 0xac10_0165]));
@@ -897,7 +897,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_all_cpus_are_one_row() {
+    fn parts_from_all_cpus_are_one_row() {
         let part = |last: u8, cpu: u16, n: u64| {
             let key = encoded(&flow(last, 7, 0).key, Part { swapped: true, fragments: false });
             let key = narrow(&key).map(|k| key4 { shard: cpu, ..k });
@@ -929,7 +929,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_keep_every_count_however_many_there_are() {
+    fn any_number_of_sums_keeps_every_count() {
         let mut rows = Rows::default();
         for n in 0..2 * Sums::MOST as u32 {
             rows.push_flow(n, &flow(n as u8, n, 1));
@@ -946,7 +946,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_that_both_hooks_saw_is_sent_once() {
+    fn a_packet_seen_by_both_hooks_is_sent_once() {
         let mut f = flow(101, 7, 5);
         f.counters.cells = [[Count { packets: 5, bytes: 500 }, Count::default()]; 2];
         let mut rows = Rows::default();

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_side_where_nearly_all_of_the_time_goes_is_named() {
+    fn the_side_that_takes_nearly_all_of_the_time_is_named() {
         let way = |ns: u64| RoundTrips {
             samples: 1,
             least: ns,
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_as_near_as_their_buckets() {
+    fn percentiles_are_accurate_to_a_bucket() {
         let mut times = Times { buckets: vec![0; 224].into(), least: 10, parts_bits: 3 };
         let mut trips = RoundTrips { least: u64::MAX, ..RoundTrips::default() };
         let all: Vec<u64> = (1..=1000).map(|n| n * n * 1_000).collect();

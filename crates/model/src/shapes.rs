@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ribbon_has_the_colour_of_who_sent_more() {
+    fn a_ribbon_has_the_colour_of_the_end_that_sent_more() {
         let (_, s) = demo();
         assert_eq!(s.shapes[0].colour, 0, "8 against 4");
         assert_eq!(
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_finds_its_part() {
+    fn a_point_maps_to_the_part_under_it() {
         let (layout, s) = demo();
         for (i, g) in layout.groups.iter().enumerate() {
             let [x, y] = point(g.middle(), 0.96);
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn the_broadest_stay_and_the_chosen_are_on_top() {
+    fn the_broadest_ribbons_stay_and_the_chosen_are_on_top() {
         let (_, mut s) = demo();
         s.limit(1, |p| p == ShapeOf::Ribbon(0, 2));
         s.raise(|p| p == ShapeOf::Ribbon(0, 1));

@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_of_intervals_is_what_happened_in_all_of_them() {
+    fn a_sum_of_intervals_holds_what_happened_in_all_of_them() {
         let named = |id, n| Interface {
             books: Books { counted: [Count { packets: n, bytes: 0 }; 2], ..Books::default() },
             ..Interface::new(id, &format!("eth{id}"))
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_with_another_key_counts_from_zero() {
+    fn a_slot_with_another_key_counts_from_zero() {
         let d = snapshot(2, &[flow(102, 1, 3)]).since(&snapshot(1, &[flow(101, 1, 9)]));
         assert_eq!(d.rows.merged(), [flow(102, 1, 3)]);
     }
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_subtracted_and_age_by_themselves() {
+    fn fragments_are_subtracted_and_aged_separately() {
         let with = |f: Flow, fragments| {
             let cells = f.counters.cells.map(|ways| {
                 ways.map(|c| {

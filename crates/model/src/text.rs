@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_cut_at_its_width() {
+    fn text_is_cut_to_a_width() {
         assert_eq!(fit("abcdef", 6), "abcdef");
         assert_eq!(fit("abcdef", 5), "abcd…");
         assert_eq!(fit("abcdef", 1), "…");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_a_list_can_be_told_apart() {
+    fn labels_in_a_list_stay_distinguishable() {
         let of = |l: &[&str], n| apart(&l.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), n);
         assert_eq!(
             of(&["tmon-host0/client0", "tmon-host3/client1", "15 others"], 13),

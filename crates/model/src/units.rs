@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_over_the_time_measured() {
+    fn a_rate_is_divided_by_the_measured_time() {
         let two = Duration::from_secs(2);
         assert_eq!(Option::<f64>::from(Rate::of(10, two)), Some(5.0));
         assert_eq!(packet_rate(Rate::of(10, two)).to_string(), "5.0/s");
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn untrusted_text_never_reaches_the_terminal_raw() {
+    fn untrusted_text_is_made_safe_for_the_terminal() {
         assert!(matches!(sanitize("eth0.100@größe 网卡"), Cow::Borrowed(_)));
         assert_eq!(sanitize("a\x1b[31mb\n\t\0\x7f"), "a␛[31mb␊␉␀␡");
         assert_eq!(sanitize("c\u{9b}31m\u{85}"), "c\u{fffd}31m\u{fffd}");
@@ -443,7 +443,7 @@ mod tests {
         }
 
         #[test]
-        fn sanitized_text_is_one_visible_cell_or_two_each(s in any::<String>()) {
+        fn sanitized_characters_take_one_or_two_cells(s in any::<String>()) {
             let clean = sanitize(&s);
             prop_assert_eq!(clean.chars().count(), s.chars().count());
             prop_assert!(clean.chars().all(|c| !c.is_control() && c.width().unwrap_or(0) > 0));

@@ -875,7 +875,7 @@ mod tests {
     }
 
     #[test]
-    fn the_selected_stands_out_and_the_rest_is_dim() {
+    fn the_selection_stands_out_and_the_rest_is_dim() {
         let theme = Theme::default();
         let plain = prepare(&hub(), &ChordStyle::new(&theme), 80, 24);
         let view = prepare(
@@ -937,7 +937,7 @@ mod tests {
     }
 
     #[test]
-    fn few_colours_use_the_terminals_own_ground() {
+    fn few_colours_use_the_terminals_background() {
         let theme = Theme::new(Scheme::Light, Depth::Ansi16);
         let buf = screen(&prepare(&hub(), &ChordStyle::new(&theme), 80, 24), 80, 24);
         let blocks = buf.content.iter().filter(|c| "▘▝▖▗▌▐▀▄▚▞▛▜▙▟█".contains(c.symbol()));

@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_terminals_are_known() {
+    fn keys_of_known_terminals_are_decoded() {
         for (bytes, code, modifiers) in [
             (&b"j"[..], KeyCode::Char('j'), M::NONE),
             (b"G", KeyCode::Char('G'), M::SHIFT),
@@ -528,7 +528,7 @@ mod tests {
 
     /// Whatever came before, and however it was truncated: once it has settled, a key is a key.
     #[test]
-    fn nothing_swallows_the_next_key() {
+    fn no_sequence_swallows_the_next_key() {
         let mut all: Vec<Vec<u8>> = (0..=255).map(|b| vec![b]).collect();
         for introducer in ["\x1b[", "\x1bO", "\x1b[1;5", "\x1b[?1;2", "\x1b[1$", "\x1b[>", "\x1b"] {
             all.extend((0..=255).map(|b| [introducer.as_bytes(), &[b]].concat()));

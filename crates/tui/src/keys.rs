@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_names_a_key_of_its_line() {
+    fn labels_name_a_key_of_their_line() {
         let name = |k: &KeyPress| match (k.0, k.1) {
             (KeyCode::Char(' '), false) => "Space".to_owned(),
             (KeyCode::Char(ch), false) => ch.to_string(),

@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heat_is_logarithmic_and_never_nothing_for_something() {
+    fn heat_is_logarithmic_and_never_zero_for_traffic() {
         assert_eq!(heat(0, 100), 0.0);
         assert_eq!(heat(100, 100), 1.0);
         assert!((heat(1, 100) - 0.5).abs() < 1e-9);

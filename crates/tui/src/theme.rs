@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn names_go_both_ways() {
+    fn names_and_values_convert_both_ways() {
         for (scheme, name) in Scheme::ALL {
             assert_eq!(name.parse(), Ok(scheme));
             assert_eq!(scheme.name(), name);
@@ -420,7 +420,7 @@ mod tests {
 
     /// WCAG 2: relative luminance, 4.5 for text, 3 for large or secondary text.
     #[test]
-    fn text_is_readable_on_every_ground() {
+    fn text_is_readable_on_every_background() {
         let luminance = |c: Rgb| {
             let l = |c: u8| {
                 let c = f64::from(c) / 255.0;
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn heat_rises() {
+    fn heat_rises_monotonically() {
         let t = Theme::default();
         assert_eq!(t.heat(f64::NAN), t.heat(0.0));
         assert_eq!(t.heat(9.0), t.heat(1.0));

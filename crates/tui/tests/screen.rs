@@ -459,7 +459,7 @@ fn unknown_drops_are_not_shown_as_none() {
 }
 
 #[test]
-fn the_table_is_sorted_by_what_was_dropped() {
+fn the_table_can_be_sorted_by_drops() {
     let mut app = app_of(dropping);
     press(&mut app, "3");
     while app.sort != Column::Dropped {
@@ -471,7 +471,7 @@ fn the_table_is_sorted_by_what_was_dropped() {
 }
 
 #[test]
-fn connections_that_nobody_answers_have_room_in_the_table() {
+fn unanswered_connections_fit_in_the_table() {
     for size in [(80, 24), (120, 40)] {
         let mut app = app_of(opening);
         press(&mut app, "3");
@@ -480,7 +480,7 @@ fn connections_that_nobody_answers_have_room_in_the_table() {
 }
 
 #[test]
-fn health_says_which_tunnels_are_fragmented() {
+fn health_shows_which_tunnels_are_fragmented() {
     for size in [(80, 24), (120, 40)] {
         let mut app = app(fragmented);
         press(&mut app, "4");
@@ -558,7 +558,7 @@ fn the_largest_numbers_fit() {
 }
 
 #[test]
-fn the_mouse_does_what_is_under_it() {
+fn the_mouse_acts_on_what_is_under_it() {
     let mut app = app(many);
     press(&mut app, "2");
     let (buf, hits) = draw_with(&mut app, Theme::default(), (120, 40));
@@ -840,7 +840,7 @@ fn groups_are_entered_down_to_their_rows() {
 }
 
 #[test]
-fn where_all_are_in_one_group_those_in_it_come_first() {
+fn a_single_top_group_is_expanded_at_the_start() {
     let file = "172.16.1.100 172.16.1.101 eu/zone-a/rack-1\n172.16.1.102 eu/zone-a/rack-2\n\
         172.16.1.0/24 eu/zone-b/rack-3\n";
     let mut app = in_groups(file);
@@ -863,7 +863,7 @@ fn where_all_are_in_one_group_those_in_it_come_first() {
 }
 
 #[test]
-fn what_is_selected_of_groups_is_an_expression() {
+fn a_selection_of_groups_is_an_expression() {
     let file = "172.16.1.100 172.16.1.101 eu/a\n172.16.1.102 eu/b\n172.16.1.0/24 us\n";
     for (keys, meant) in [
         ("j L", "group:us"),
@@ -1031,7 +1031,7 @@ fn packet_contents_are_below_the_view() {
 }
 
 #[test]
-fn the_rows_of_a_finding_are_looked_into() {
+fn the_rows_of_a_finding_can_be_examined() {
     for (keys, captures) in [("5 L", false), ("5 w", true)] {
         let mut app = app_of(dropping);
         press(&mut app, "5");
@@ -1262,7 +1262,7 @@ fn a_long_recording_has_a_line_of_its_peaks_and_findings() {
 }
 
 #[test]
-fn a_capture_opens_on_the_last_interval_that_has_something_to_show() {
+fn a_capture_opens_on_the_last_interval_with_traffic() {
     let mut app = App::new(Start { recorded: true, ..Start::default() }).expect("no filter");
     let readings: Vec<_> =
         [0, 1, 2, 2, 2].map(|t| reading(t, if t == 0 { vec![] } else { many(t) }).snapshot).into();
@@ -1281,7 +1281,7 @@ fn rates_cover_the_whole_time_since_the_last_reading() {
 }
 
 #[test]
-fn the_saved_picture_is_the_picture() {
+fn the_saved_picture_matches_the_screen() {
     let mut app = app(many);
     press(&mut app, "i");
     let mut look = Look::new(Theme::default());

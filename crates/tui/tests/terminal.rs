@@ -360,7 +360,7 @@ impl Drop for Screen {
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back_before_it_speaks() {
+fn a_panic_restores_the_terminal_before_its_message() {
     let mut s = Screen::open("panic");
     s.wait_for_end();
     let text = s.text();
@@ -370,7 +370,7 @@ fn a_panic_gives_the_terminal_back_before_it_speaks() {
 }
 
 #[test]
-fn leaving_gives_the_terminal_back() {
+fn quitting_restores_the_terminal() {
     let mut s = Screen::open("run");
     s.wait_for("10.0.0.9");
     s.press("q");
@@ -458,7 +458,7 @@ fn odd_input() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn no_input_stops_the_drawing() {
+fn no_input_stops_drawing() {
     let mut s = Screen::open("run");
     s.wait_for("10.0.0.9");
     for bytes in odd_input() {
@@ -482,7 +482,7 @@ fn no_input_stops_the_drawing() {
 }
 
 #[test]
-fn a_signal_ends_it_in_the_middle_of_anything() {
+fn a_signal_ends_it_at_any_time() {
     for bytes in ["\x1b[E", "\x1b[200~half a paste", "\x1b", "\x1b]11;rgb:"] {
         let mut s = Screen::open("run");
         s.wait_for("10.0.0.9");
@@ -499,7 +499,7 @@ fn a_signal_ends_it_in_the_middle_of_anything() {
 
 /// Nobody reads its output: it continues, handles keys and signals, and restores what it can.
 #[test]
-fn a_terminal_that_does_not_read_holds_nothing_up() {
+fn a_stalled_terminal_delays_nothing() {
     for (signal, stopped) in [(true, true), (false, true), (true, false), (false, false)] {
         let mut s = Screen::open("run");
         s.wait_for("10.0.0.9");
@@ -541,7 +541,7 @@ fn a_terminal_that_does_not_read_holds_nothing_up() {
 
 /// The terminal goes away without a signal.
 #[test]
-fn a_terminal_that_is_gone_is_the_end() {
+fn it_ends_when_the_terminal_is_gone() {
     for what in ["run", "idle"] {
         let mut s = Screen::open(what);
         s.wait_for_frame();
@@ -631,7 +631,7 @@ fn packets_of_the_selection_are_examined_and_saved() {
 
 /// Checks the screen byte by byte if the locale or the terminal supports only a subset.
 #[test]
-fn a_terminal_is_sent_what_it_shows() {
+fn the_terminal_gets_only_characters_it_can_show() {
     for (env, ascii) in [
         ("TERM=vt100", true),
         ("TERM=xterm-256color LC_ALL=C", true),
@@ -663,7 +663,7 @@ fn a_terminal_is_sent_what_it_shows() {
 }
 
 #[test]
-fn a_dumb_terminal_is_refused_in_a_line() {
+fn a_dumb_terminal_is_refused_with_one_line() {
     let mut s = Screen::open_in("run", std::path::Path::new("."), "export TERM=dumb;");
     s.wait_for("that the terminal is dumb");
     s.wait_for_end();

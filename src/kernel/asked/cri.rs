@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_before_a_silence_counts() {
+    fn partial_answers_before_a_timeout_count() {
         let pod = |i: u8| (sandbox(&format!("p{i}"), 0), status(&format!("10.0.0.{i}"), &[], 0));
         let all: Vec<_> = (0..10).map(pod).collect();
         assert_eq!(pods(runtime(all.clone(), 4)).expect("some").inner.len(), 3);

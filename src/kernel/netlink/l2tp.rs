@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_tunnel_leads_nowhere() {
+    fn an_incomplete_session_is_ignored() {
         let (whole, session) = (tunnel(3, 1, Some(5000)), [session(1, 5, [8, 8])]);
         let all = ports(std::slice::from_ref(&whole), &session);
         assert_eq!(all.len(), 1);

@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn vxlan_devices() {
+    fn vxlan_attributes_are_decoded() {
         let a = Ipv4Addr::new(239, 1, 1, 1);
         let id = 10_000u32.to_ne_bytes();
         let (port, lower) = (4789u16.to_be_bytes(), 2u32.to_ne_bytes());
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_says_where_it_leads() {
+    fn every_device_type_has_its_endpoints() {
         let (a, b) = (Ipv4Addr::new(10, 0, 0, 1), std::net::Ipv6Addr::LOCALHOST);
         let t = tunnel(
             "geneve",
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn only_tunnels_are_tunnels() {
+    fn other_devices_are_not_tunnels() {
         for kind in ["veth", "bridge", "dummy", "vlan", "bond", "vti", "", "something new"] {
             assert_eq!(TunnelDevice::of(&link(kind, &[(1, &[1, 2, 3])])), None, "{kind}");
         }

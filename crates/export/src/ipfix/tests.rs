@@ -175,7 +175,7 @@ const OUT: Name = (14, 0);
 const DIRECTION: Name = (61, 0);
 
 #[test]
-fn every_row_comes_back() {
+fn every_row_survives_encoding() {
     let flows = rows();
     let reader = read(IpfixOptions::default(), 1400, &flows, None);
     let mut found = 0;
@@ -234,7 +234,7 @@ fn a_biflow_has_both_directions() {
 }
 
 #[test]
-fn sent_means_leaving_this_host_from_its_own_addresses() {
+fn sent_means_from_this_hosts_own_addresses() {
     let flows = rows();
     let mut overlay = Overlay::default();
     overlay.addresses.insert(pair(false, 77, 1, 2).first, vec![None]);

@@ -116,7 +116,7 @@ fn books_close(series: &BTreeMap<String, u64>) {
 }
 
 #[test]
-fn groups_have_what_their_hosts_sent_each_other() {
+fn groups_have_the_traffic_between_their_hosts() {
     let m = metering(3, 0);
     let groups = Groups::parse("10.0.0.1 eu\n10.0.0.2 eu/a\n10.0.0.3 us\n").expect("groups");
     let flows =
@@ -143,7 +143,7 @@ fn groups_have_what_their_hosts_sent_each_other() {
 }
 
 #[test]
-fn series_are_these() {
+fn the_series_are_as_documented() {
     let m = metering(100, 10);
     let mut plain = talk(0, 9, 0, 1, 0);
     plain.key.outermost = Tunnel { kind: Kind::Ipip, id: None };
@@ -315,7 +315,7 @@ fn each_packet_counts_once() {
 }
 
 #[test]
-fn rows_of_no_tunnel_of_their_own_are_other() {
+fn aged_and_overflow_rows_are_labelled_other() {
     let m = metering(100, 10);
     let rest = |proto| Flow {
         key: Key { inner: Inner::Proto(proto), ..Key::AGED },

@@ -268,7 +268,7 @@ proptest! {
 }
 
 #[test]
-fn everything_comes_back_as_it_was() {
+fn a_frame_survives_encoding() {
     assert_same(&full(), &Frame::decode(&full().encode()).expect("a frame"));
     for kind in [FrameKind::Hello, FrameKind::Sum, FrameKind::Rows, FrameKind::End] {
         let held = Duration::from_millis(250);
@@ -280,7 +280,7 @@ fn everything_comes_back_as_it_was() {
 
 /// What was recorded once can be read for ever.
 #[test]
-fn the_bytes_are_those_of_before() {
+fn the_encoding_has_not_changed() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/frame.bin");
     let bytes = full().encode();
     if std::env::var_os("TMON_BLESS").is_some() {
@@ -291,7 +291,7 @@ fn the_bytes_are_those_of_before() {
 }
 
 #[test]
-fn a_frame_that_is_cut_is_refused() {
+fn a_truncated_frame_is_refused() {
     let bytes = full().encode();
     let whole = (0..bytes.len()).filter(|n| Frame::decode(&bytes[..*n]).is_ok_and(|f| f == full()));
     // The checksum is optional.
@@ -299,7 +299,7 @@ fn a_frame_that_is_cut_is_refused() {
 }
 
 #[test]
-fn what_contradicts_itself_is_refused_and_says_why() {
+fn contradictory_frames_are_refused_with_a_reason() {
     use prost::Message;
     let refused = |change: &dyn Fn(&mut wire::FrameMessage)| {
         let mut m = wire::FrameMessage::decode(&*full().encode()).expect("a message");
@@ -323,7 +323,7 @@ fn what_contradicts_itself_is_refused_and_says_why() {
 }
 
 #[test]
-fn a_host_has_each_of_its_addresses_once_and_not_any_number() {
+fn own_addresses_are_unique_and_limited() {
     let mut f = full();
     let own = |n: u32| IpAddr::from(n.to_be_bytes());
     f.local = (0..MOST_LOCAL as u32 + 10).map(own).collect();
@@ -334,7 +334,7 @@ fn a_host_has_each_of_its_addresses_once_and_not_any_number() {
 }
 
 #[test]
-fn limits_hold_before_memory_is_taken() {
+fn limits_apply_before_memory_is_allocated() {
     // Two bytes each would become interfaces of hundreds.
     let many = [0x6a, 0].repeat(MOST_MESSAGES + 1);
     assert!(format!("{:#}", Frame::decode(&many).expect_err("too many")).contains("messages"));
@@ -374,7 +374,7 @@ fn read(bytes: &[u8]) -> (Vec<u64>, bool) {
 }
 
 #[test]
-fn a_stream_comes_in_blocks_behind_a_greeting() {
+fn a_stream_may_follow_a_greeting_and_another_stream() {
     let bytes = stream(2 * PER_BLOCK + 5);
     let all: Vec<u64> = (0..2 * PER_BLOCK as u64 + 5).collect();
     assert_eq!(read(&bytes), (all.clone(), true));
@@ -390,7 +390,7 @@ fn a_stream_comes_in_blocks_behind_a_greeting() {
 }
 
 #[test]
-fn whatever_is_cut_off_costs_the_last_reading_at_most() {
+fn truncation_costs_at_most_the_last_reading() {
     let mut bytes = Vec::new();
     let mut ends = Vec::new(); // where each frame was flushed
     let (to, from) = std::sync::mpsc::channel::<usize>();
@@ -461,7 +461,7 @@ fn busy(rows: u32, peers: u32, ids: u32) -> Rows {
 }
 
 #[test]
-fn frames_are_as_small_as_the_design_says() {
+fn frames_have_the_size_stated_in_the_design() {
     let rows = busy(1000, 60, 6);
     let f = frame(vec![Interface::new(0, "eth0")], rows.clone());
     let sum = history::summed(&rows.iter().collect::<Vec<Flow>>(), 1024);

@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn each_link_type_says_what_follows() {
+    fn each_link_type_gives_the_network_protocol() {
         for (link, header, ethertype) in table() {
             let frame = with(&header);
             let expected =
@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_ip_and_cannot_be_read_is_said_to_be_so() {
+    fn frames_that_may_hold_unreadable_ip_are_a_stop() {
         let encrypted = wifi_header(0x4108, 24, 0x0800);
         let mut aggregated = wifi_header(0x0188, 26, 0x0800);
         aggregated[24] = 0x80;
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn interface_and_direction_are_those_of_the_link_header() {
+    fn interface_and_direction_come_from_the_link_header() {
         let sll = |packet| [&[0, packet][..], &sll_header(1, 0x0800)[2..]].concat();
         let mut sll2 = sll2_header(1, 0x0800);
         sll2[10] = OUTGOING;
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_link_header_is_truncated_and_never_something_else() {
+    fn a_truncated_link_header_is_only_ever_truncated() {
         for (link, header, follows) in table() {
             for n in 0..header.len() {
                 // One form of PPP may be a prefix of the other: then the shorter one is not IP.

@@ -154,7 +154,7 @@ fn classic_files_of_every_flavour_read_the_same() {
 }
 
 #[test]
-fn modified_captures_of_either_byte_order_say_interface_and_direction() {
+fn modified_pcap_has_interface_and_direction_in_either_byte_order() {
     for big_endian in [false, true] {
         let record = |file: Bytes, packet: u8| {
             file.u32(7).u32(0).u32(3).u32(3).u32(5).u16(0x0800).raw(&[packet, 0]).raw(B)
@@ -170,7 +170,7 @@ fn modified_captures_of_either_byte_order_say_interface_and_direction() {
 }
 
 #[test]
-fn before_version_2_3_the_lengths_stand_the_other_way_round() {
+fn lengths_are_swapped_before_version_2_3() {
     let file = |big_endian, minor: u16| {
         Bytes::new(big_endian).u32(0xa1b2_c3d4).u16(2).u16(minor).raw(&[0; 8]).u32(0xffff).u32(1)
     };
@@ -184,7 +184,7 @@ fn before_version_2_3_the_lengths_stand_the_other_way_round() {
 }
 
 #[test]
-fn a_packet_block_says_direction_and_frame_check_sequence_and_an_interface_its_name() {
+fn packet_blocks_have_direction_and_fcs_and_interfaces_have_names() {
     for big_endian in [false, true] {
         let packet = |file: Bytes, flags: u32| {
             file.block(ENHANCED_PACKET, |b| {
@@ -274,7 +274,7 @@ fn pcapng_in_both_byte_orders_with_every_packet_block() {
 }
 
 #[test]
-fn resolutions_of_any_size_give_a_time() {
+fn any_time_resolution_is_understood() {
     let s = Duration::from_secs;
     for (ticks, resolution, offset, expected) in [
         (5, 0, 0, s(5)),
@@ -293,7 +293,7 @@ fn resolutions_of_any_size_give_a_time() {
 }
 
 #[test]
-fn cut_at_every_byte_the_frames_before_stay_and_the_place_is_told() {
+fn truncation_at_any_byte_keeps_earlier_frames_and_reports_the_position() {
     let classic = |big| {
         Bytes::new(big)
             .classic(0xa1b2_c3d4, 1)
@@ -357,7 +357,7 @@ fn a_slow_pipe_reads_like_a_file() {
 }
 
 #[test]
-fn long_records_and_longer_blocks_nobody_reads_pass_the_buffer() {
+fn records_and_skipped_blocks_may_exceed_the_buffer() {
     let long: Vec<u8> = (0..3 * FIRST_BUFFER).map(|i| (i / 251) as u8).collect();
     let file = Bytes::new(false)
         .classic(0xa1b2_c3d4, 1)
@@ -378,7 +378,7 @@ fn long_records_and_longer_blocks_nobody_reads_pass_the_buffer() {
 }
 
 #[test]
-fn more_captured_than_sent_is_said_and_believed() {
+fn a_captured_length_above_the_original_is_reported_and_used() {
     let file = Bytes::new(false)
         .classic(0xa1b2_c3d4, 1)
         .record(0, 0, A, 4)
@@ -393,7 +393,7 @@ fn more_captured_than_sent_is_said_and_believed() {
 }
 
 #[test]
-fn errors_say_where_and_what() {
+fn errors_say_where_and_why() {
     let raw = |b: &[u8]| Bytes::default().raw(b);
     let ng = || Bytes::new(false).section().described(1, 0, &[]); // 28 + 20 bytes
     let classic = || Bytes::new(false).classic(0xa1b2_c3d4, 1);
@@ -480,7 +480,7 @@ fn too_many_interfaces_are_refused() {
 }
 
 #[test]
-fn a_long_claim_alone_takes_no_memory() {
+fn a_claimed_length_alone_takes_no_memory() {
     let file = Bytes::new(false)
         .classic(0xa1b2_c3d4, 1)
         .u32(0)
@@ -494,7 +494,7 @@ fn a_long_claim_alone_takes_no_memory() {
 }
 
 #[test]
-fn files_are_opened_and_failures_named() {
+fn files_are_opened_and_failures_explained() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.pcap");
     std::fs::write(&path, Bytes::new(false).classic(0xa1b2_c3d4, 1).record(1, 2, A, 16).bytes)
@@ -510,7 +510,7 @@ fn files_are_opened_and_failures_named() {
 }
 
 #[test]
-fn the_body_lies_where_the_link_header_ends() {
+fn the_body_begins_after_the_link_header() {
     let data = [&[0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 8, 0], A].concat();
     let file = Bytes::new(false).classic(0xa1b2_c3d4, 113).record(0, 0, &data, 100).record(
         0,
@@ -619,7 +619,7 @@ fn compressed_files_are_unpacked_while_they_are_read() {
 }
 
 #[test]
-fn a_few_bytes_that_become_gigabytes_end_with_one_line() {
+fn a_decompression_bomb_ends_with_one_line() {
     let head = zstandard(&Bytes::new(false).classic(0xa1b2_c3d4, 1).bytes);
     let record = Bytes::new(false).u32(0).u32(0).u32(1 << 20).u32(1 << 20).raw(&vec![0; 1 << 20]);
     let records = zstandard(&record.bytes.repeat(32));

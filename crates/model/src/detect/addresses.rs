@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_behind_two_endpoints_in_turn_is_a_duplicate() {
+    fn an_address_that_alternates_between_endpoints_is_a_duplicate() {
         let mut stage = Stage::default();
         for second in 0..6 {
             stage.second(&[behind(2 + second % 2)]);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_routers_lead_to_is_no_duplicate() {
+    fn addresses_behind_two_routers_are_not_duplicates() {
         let through = |gateway: u8| [9, 10, 11].map(|from| talk(gateway, Some((1, from)), 0, 1));
         let turns = |overlay| {
             let mut stage = Stage { overlay, ..Stage::default() };
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_says_how_long_it_was_dark() {
+    fn a_move_reports_how_long_the_address_was_unseen() {
         let mut stage = Stage::default();
         stage.seconds(3, &[behind(2)]);
         stage.seconds(21, &[]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn gateways_and_virtual_routers_are_meant_to_be_in_several_places() {
+    fn gateways_and_virtual_routers_are_not_duplicates() {
         let turns = |overlay: Overlay, endpoints: u8| {
             let mut stage = Stage { overlay: Some(overlay), ..Stage::default() };
             for second in 0..60 {

@@ -103,7 +103,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     #[test]
-    fn sums_of_a_fleet_are_no_full_table() {
+    fn sums_of_a_fleet_are_not_reported_as_a_full_table() {
         let mut sum = talk(2, None, 0, 40);
         sum.key.other = true;
         let found = |used| {

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_say_what_an_id_stands_for() {
+    fn findings_name_what_an_id_stands_for() {
         let red = Segment { vrf: Some("red".to_owned()), is_routed: true, ..Segment::default() };
         let tunnel = |id| Tunnel { kind: Kind::Vxlan, id: Some(id) };
         let segments = [(tunnel(7), red), (tunnel(70), Segment::default())].into_iter().collect();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_a_device_or_program_may_accept_are_not() {
+    fn ids_that_a_device_or_program_may_accept_are_not_found() {
         let both = vec![device(Some(8), true), device(Some(7), true)];
         assert_eq!(staged(both, host(1)).open(), []);
         let all = vec![device(Some(8), true), device(None, true)];

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_socket_does_not_want_is_no_loss_of_a_tunnel() {
+    fn packets_rejected_by_a_socket_are_not_tunnel_loss() {
         for usual in [
             "SOCKET_FILTER",
             "QUEUE_PURGE",
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_reason_a_few_packets_are_no_loss() {
+    fn a_few_drops_without_a_reason_are_not_loss() {
         let severity = |lost, of| {
             let flow = talk(2, Some((1, 9)), 0, of);
             let drops = Some(Drops::new([dropped("NOT_SPECIFIED", &flow, lost)]));
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn at_a_tunnel_s_device_nobody_listens_for_what_is_inside() {
+    fn no_socket_at_a_tunnel_device_is_about_the_inner_packet() {
         let flow = talk(2, Some((1, 9)), 0, 5);
         let severity = |devices: Vec<Device>| {
             let drops = Some(Drops::new([dropped("NO_SOCKET", &flow, 5)]));

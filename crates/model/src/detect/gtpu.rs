@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_tunnel_is_bad_where_packets_go_to_it_and_a_move_is_a_note() {
+    fn an_unknown_tunnel_with_traffic_is_bad_and_a_move_is_a_note() {
         let error = contract::GTPU_ERROR as u8;
         let indication = "172.16.1.2 says by error indications (1 packet) that it does not know gtpu 4660, which 172.16.1.1 sends to";
         for (flows, severity) in [(&[flow()][..], Severity::Bad), (&[], Severity::Note)] {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_that_is_not_answered_is_found_until_it_is() {
+    fn unanswered_echoes_are_found_until_one_is_answered() {
         let request = (REQUEST, 1, 2, None);
         for (answered, severity) in [(true, Severity::Bad), (false, Severity::Note)] {
             let mut stage = Stage::default();

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_their_line() {
+    fn errors_name_the_line() {
         let wrong = |text: &str| parse(text).expect_err("wrong");
         assert!(wrong("\nquiet").starts_with("line 2: there is no finding `quiet`: it is one of"));
         assert_eq!(

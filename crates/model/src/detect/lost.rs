@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_numbers_are_lost() {
+    fn missing_sequence_numbers_are_losses() {
         let esp = talk_in(Tunnel { kind: Kind::Esp, id: None }, 2, None, 0, 90);
         let late = Numbered { late: 2, duplicate: 1, ..numbered(50, 6) };
         let mut stage =
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn late_duplicate_and_restarted_numbers_are_not_lost() {
+    fn late_duplicate_and_restarted_numbers_are_not_losses() {
         let n = Numbered { late: 9, duplicate: 9, restarted: 1, ..numbered(50, 0) };
         let mut stage = Stage { beside: of(&[(1, n)]), ..Stage::default() };
         stage.seconds(5, &[]);

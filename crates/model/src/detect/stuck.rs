@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_never_arrive_while_smaller_ones_do_are_found() {
+    fn large_segments_that_never_arrive_are_found() {
         let flow = talk(2, Some((1, 9)), 5, 5);
         let none = Beside::default();
         let mut stage = Stage::default();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_loss_is_not_taken_for_it() {
+    fn plain_loss_is_not_an_mtu_problem() {
         let flow = talk(2, Some((1, 9)), 5, 5);
         for sizes in [[1398, 0], [1398, 1398], [536, 1398], [0, 0]] {
             let beside = measured(9, 3, sizes).since(&Beside::default());
