@@ -284,7 +284,7 @@ fn drops_by_the_kernel_are_found() {
         });
         assert!(says.contains(&reason), "{name}: {packets} by {reason}");
         // The host without a socket for them also reports it.
-        let said = [(Topic::Unreachable, "came to a port that nobody listens on")];
+        let said = [(Topic::Unreachable, "arrived at a port on which nobody listens")];
         let belongs = if fault == Fault::NoListener { &said[..] } else { &[] };
         let (at, _) = watch.found(name, topic, belongs);
         assert_soon(name, first_drop(interval.drops.as_deref().unwrap(), &reason), at);

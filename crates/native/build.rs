@@ -13,8 +13,8 @@ fn main() {
         .warnings_into_errors(false)
         .flag_if_supported("-Wno-unknown-pragmas")
         .flag_if_supported("-Wno-enum-compare")
-        // Like the kernel, the programs are written for this: words of a packet are read through
-        // pointers of any type.
+        // Like the kernel, the programs rely on this: they read words of a packet through pointers
+        // of any type.
         .flag("-fno-strict-aliasing")
         .flag_if_supported("-fno-tree-vectorize")
         .flag_if_supported("-fvisibility=hidden");

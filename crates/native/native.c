@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* The parser and its accounting as bpf/ has them, compiled for the host. */
+/* The parser and its accounting, from bpf/, compiled for the host. */
 #include "tmon.bpf.c"
 #include "rtt.h"
 
@@ -8,36 +8,35 @@ _Static_assert(sizeof(((struct native *)0)->books) == sizeof(((struct cpu *)0)->
 	       "all of them");
 _Static_assert(sizeof(((struct native *)0)->tpid) == sizeof(__u16[MAX_TPIDS]), "all of them");
 
-/* Of a `struct cpu`, whose first field are the books: its size, and where the
- * CPU's number is. */
+/* A `struct cpu`, whose first field is the books: its size, and the offset of the CPU's number. */
 const __u64 tmon_native_cpu[2] = { sizeof(struct cpu), __builtin_offsetof(struct cpu, number) };
-/* Of what is remembered of a fragmented packet: the sizes of key and value. */
+/* What is remembered of a fragmented packet: the sizes of key and value. */
 const __u64 tmon_native_fragment[2] = { sizeof(struct fragment_key), sizeof(struct fragment_row) };
 
-/* Of each thing that is beside the rows: the sizes of a slot, and of what is left to the whole. */
+/* Each kind of data beside the rows: the sizes of a slot, and of what a part leaves to the whole. */
 const __u64 tmon_native_beside[6] = { sizeof(struct number_slot),    sizeof(struct numbered),
 				      sizeof(struct claim_slot),     sizeof(struct claimed),
 				      sizeof(struct handshake_slot), sizeof(struct waiting_slot) };
 
 _Static_assert(__builtin_offsetof(struct cpu, beside) == sizeof(((struct cpu *)0)->books),
-	       "behind the books");
+	       "directly after the books");
 
 /* A frame. src/lib.rs has the same fields. */
 struct frame {
 	const __u8 *data;
-	__u32 captured; /* so much of it is at data */
+	__u32 captured; /* bytes at data */
 	__u32 length;	/* on the wire */
-	__u32 link;	/* of a link header before it, which weighs but is not read */
-	__u32 begins;	/* with the payload of this EtherType, or ETHERTYPE_TEB, or
-			   PAYLOAD_IP */
+	__u32 link;	/* of a link header before it, which is counted but not read */
+	__u32 begins;	/* what it begins with: an EtherType's payload, ETHERTYPE_TEB
+			   or PAYLOAD_IP */
 	__u32 now;	/* its time */
 	__u16 gso_segs;
 	__u16 gso_size;
 	__u32 hook;
-	__u64 time; /* the same, in ns */
+	__u64 time; /* its time in ns */
 };
 
-/* Frames ahead that are fetched into the cache. */
+/* How many frames ahead to prefetch. */
 #define FETCH_AHEAD 4
 
 static __attribute__((noinline)) void tell(struct native *native)
@@ -94,7 +93,7 @@ static inline void look_up4(struct __sk_buff *skb, struct cpu *c, const struct p
 	to_table(skb, c, p->hook, weight, p->swapped, 0, STATE_ROW4);
 }
 
-/* The same with one of the other table. */
+/* The same for a row of the other table. */
 static inline void look_up6(struct __sk_buff *skb, struct cpu *c, const struct put_off *p,
 			    struct weight weight)
 {
@@ -150,7 +149,7 @@ void tmon_native_judge(struct native *native, const struct frame *frames, __u32 
 }
 
 /*
- * What was decided of a row. It is asked for again where another row took its place here, so that
+ * A cached decision about a row. It is made again if another row has taken its place here, so that
  * any number of rows takes the same memory.
  */
 struct choice {
@@ -163,7 +162,7 @@ struct choice {
 
 const __u64 tmon_native_choices[2] = { sizeof(struct choice), CHOICES };
 
-/* What is decided of the row that a frame is in; or ANSWER_STOP and which stop. Counts nothing. */
+/* The decision about a frame's row; or ANSWER_STOP and which stop. Counts nothing. */
 #define ANSWER_STOP 0x80000000
 
 __u32 tmon_native_choose(struct native *native, struct choice *choices, const struct frame *frame,
@@ -188,8 +187,8 @@ __u32 tmon_native_choose(struct native *native, struct choice *choices, const st
 	return choice->chosen;
 }
 
-/* Where the headers of a frame are; its row's key, and whether the row's second end sent it. 0: it is
- * in no row. */
+/* Where the headers of a frame are; its row's key, and whether the row's second end sent it. Returns
+ * 0 if it is in no row. */
 __u32 tmon_native_way(struct native *native, const struct frame *frame, struct way *way,
 		      struct key6 *key, __u32 *swapped)
 {
@@ -211,7 +210,7 @@ __u32 tmon_native_way(struct native *native, const struct frame *frame, struct w
 	return native->answer & ANSWER_ROW;
 }
 
-/* Measures round-trip times by a frame, seen at this place. */
+/* Updates round-trip times with a frame seen at this place. */
 void tmon_native_time(struct native *native, const struct frame *frame, __u32 place)
 {
 	struct __sk_buff skb = skb_of(frame);
@@ -224,7 +223,7 @@ void tmon_native_time(struct native *native, const struct frame *frame, __u32 pl
 		rtt(&skb, this_cpu(), way.transport, way.end, way.ip_proto, place);
 }
 
-/* What of it src/rtt.rs has, too. */
+/* The sizes and limits that src/rtt.rs must match. */
 const __u64 tmon_native_rtt[7] = {
 	sizeof(struct rtt_flow) * RTT_FLOWS, sizeof(struct rtt_row), RTT_ROWS, sizeof(struct rtts),
 	RTT_BUCKETS, RTT_LEAST, RTT_PARTS_BITS,
@@ -233,8 +232,9 @@ const __u64 tmon_native_rtt[7] = {
 _Static_assert(WAY_LEVELS == MAX_DEPTH + 1, "the frame, and what each tunnel carries");
 
 /*
- * Adds what was counted elsewhere in a row, as if its packets were here: where there is no room for
- * the row, to where they would be. The books have them already, but for those of no room.
+ * Adds what was counted in a row elsewhere, as if its packets were counted here: if there is no room
+ * for the row, they go where such packets would go. The books already contain them, except for the
+ * counters of packets without room.
  */
 void tmon_native_add(struct native *native, const struct key6 *key, __u32 hook,
 		     const struct weight *weight, __u32 now)
@@ -258,7 +258,7 @@ void tmon_native_add(struct native *native, const struct key6 *key, __u32 hook,
 	c->books[hook * CELLS + CELL_COUNTED].bytes -= weight->bytes;
 }
 
-/* Does what a part left to the whole. */
+/* Does the work that a part left to the whole. */
 void tmon_native_left(struct native *native, __u32 what, const void *noted, __u32 now)
 {
 	struct cpu *c;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * What bpf/machine.h has for the kernel, for a host's compiler: a packet is
- * memory, a map is an array, a jump is a call. One thread works with one
- * `struct native` at a time.
+ * The host's counterpart of what bpf/machine.h defines for the kernel: a packet is memory, a map is
+ * an array, a jump is a call. A thread works with one `struct native` at a time.
  */
 #ifndef TMON_NATIVE_H
 #define TMON_NATIVE_H
@@ -11,7 +10,7 @@
 
 #include <linux/types.h>
 
-#undef __always_inline /* as libbpf has it */
+#undef __always_inline /* as libbpf defines it */
 #define __always_inline inline __attribute__((always_inline))
 #define TC_ACT_UNSPEC	(-1)
 
@@ -20,7 +19,7 @@
 #define bpf_htonl(n)	   __builtin_bswap32(n)
 #define bpf_be64_to_cpu(n) __builtin_bswap64(n)
 #else
-#error "the parser's tables are in the order of a little-endian host"
+#error "the parser's tables are little-endian"
 #endif
 #define bpf_ntohs bpf_htons
 #define bpf_ntohl bpf_htonl
@@ -28,11 +27,11 @@
 /* For the verifier only. */
 #define barrier_var(var) asm volatile("" : "+r"(var))
 
-/* What is looked at of a frame of a capture. */
+/* The fields that the parser reads, for a frame of a capture. */
 struct __sk_buff {
 	const __u8 *data;
 	const __u8 *data_end;
-	__u32 len; /* not known: the walk knows its own frame's */
+	__u32 len; /* unset: the walk has the frame's length */
 	__u32 gso_segs;
 	__u32 gso_size;
 	__u32 vlan_present; /* not in a capture */
@@ -42,15 +41,15 @@ struct __sk_buff {
 };
 
 /*
- * The way of a frame: where its headers are. A level is what a tunnel carries, the first the frame
- * itself. src/way.rs has the same fields.
+ * The layout of a frame: where its headers are. The first level is the frame itself, each further
+ * one the payload of a tunnel. src/way.rs has the same fields.
  */
-#define WAY_LEVELS 5 /* MAX_DEPTH, and the frame */
+#define WAY_LEVELS 5 /* MAX_DEPTH and the frame */
 
 struct way_level {
 	__u64 tunnel;  /* TUNNEL() that carries it */
-	__u32 off;     /* where its first header begins that is Ethernet's or IP's */
-	__u32 end;     /* first byte that is not the level's any more */
+	__u32 off;     /* offset of its first Ethernet or IP header */
+	__u32 end;     /* first byte after the level */
 	__u32 payload; /* ETHERTYPE_ of that header; 0: there is none */
 	__u32 ip;      /* where its IP header begins; NO_IP: there is none */
 };
@@ -87,8 +86,7 @@ struct slot6;
 struct more;
 struct ports;
 
-/* Tables, configuration and books of an interface. src/lib.rs has the same
- * fields. */
+/* Tables, configuration and books of an interface. src/lib.rs has the same fields. */
 struct native {
 	struct slot4 *rows4;
 	struct slot6 *rows6;
@@ -105,8 +103,7 @@ struct native {
 	struct waiting_slot *waiting;
 	struct cpu *cpus;
 	struct ports *ports;
-	/* The packets that were fragmented last, and what happens to a part: a pointer for these
-	 * functions. */
+	/* Callbacks, with their argument: recently fragmented packets, and the log of a part. */
 	void *host;
 	void *(*find)(void *host, const void *key, __u32 frame);
 	void (*put)(void *host, const void *key, const void *value, __u32 frame);
@@ -123,24 +120,24 @@ struct native {
 	__u8 skb;
 	__u8 plain;
 	__u8 states;
-	__u8 part; /* of what is counted elsewhere: see src/part.rs */
-	__u8 note; /* NOTE_, what is to be told of this frame */
-	__u8 asked; /* nothing is counted: which row it is, or which stop, is said in `answer` */
+	__u8 part; /* counts a part of the frames: see src/part.rs */
+	__u8 note; /* NOTE_, what to report about this frame */
+	__u8 asked; /* count nothing: put the row or the stop into `answer` */
 	__u32 frame;	 /* frames since a part's log was taken */
-	__u64 books[64]; /* as they were before this frame, with NOTE_BOOKS */
+	__u64 books[64]; /* the books before this frame, with NOTE_BOOKS */
 	__u32 answer;	 /* ANSWER_ROW, or a stop */
 	__u32 zero;
 	struct way *way; /* where headers are noted, or NULL */
-	/* where round-trip times are measured, if they are */
+	/* the tables of round-trip times, if these are measured */
 	struct rtt_flow *rtt_flows;
 	struct rtt_row *rtt_rows;
 	struct rtt_lost *rtt_lost;
 };
 
-#define ANSWER_ROW     0x100 /* its key is at hand */
+#define ANSWER_ROW     0x100 /* its key is in struct cpu */
 #define ANSWER_SUSPECT 0x200 /* beside a stop */
 
-#define NOTE_MADE  1 /* a row was made for it */
+#define NOTE_MADE  1 /* it created a row */
 #define NOTE_DEFER 2 /* a part cannot judge it */
 #define NOTE_BOOKS 4
 
@@ -159,7 +156,7 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 #define PORT_TABLE(name)   struct native
 #define UDP_PORTS	   (*here->ports)
 
-#ifndef likely /* machine.h has them too late for what is below */
+#ifndef likely /* machine.h defines them too late for what is below */
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #endif
@@ -175,14 +172,14 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 #define LRU_PUT(map, key, value) here->put(here->host, key, value, here->frame)
 #define LRU_DELETE(map, key)	 here->forget(here->host, key, here->frame)
 
-/* What depends on the order of packets is done by the whole, when it comes to this frame. */
+/* Work that depends on the order of packets is done by the whole when it reaches this frame. */
 #define LEFT_TO_WHOLE(what, noted) \
 	(here->part ? (here->left(here->host, what, noted, here->frame), 1) : 0)
 
 #define ASKED()		  unlikely(here->asked)
 #define ANSWER(answer_is) (here->answer = (answer_is))
 
-/* The first header of a level that whoever knows no tunnel can begin with. */
+/* The first header of a level at which a parser that knows no tunnels can begin. */
 #define NOTE_PAYLOAD(w, off_, end_, proto)                                                  \
 	do {                                                                                \
 		struct way_level *level = here->way ? &here->way->level[(w)->depth] : NULL; \
@@ -217,18 +214,17 @@ static __thread struct native *here __attribute__((tls_model("initial-exec")));
 	} while (0)
 
 /*
- * Packets of which all is known but where their row is: a row's slot is fetched into the cache, and
- * the next packets are read meanwhile. They are counted in the order in which they came, and before
- * any packet whose way depends on that.
+ * Packets that are parsed but not counted yet: their rows' slots are prefetched while the next packets
+ * are parsed. They are counted in order, and before any packet whose parsing depends on that.
  */
 #define MOST_PUT_OFF 16
 
 struct put_off {
-	__u64 key[10]; /* of a row of the table: its three words, or its ten */
+	__u64 key[10]; /* three words for a row of the IPv4 table, ten for others */
 	__u64 bytes;
 	__u32 hook;
 	__u32 swapped;
-	__u32 pairs; /* PAIRS_, or 0 of the table of IPv4 rows */
+	__u32 pairs; /* PAIRS_, or 0 for the table of IPv4 rows */
 	__u32 now;
 	__u32 frame;
 };
@@ -257,7 +253,7 @@ static void settle(void);
 		__builtin_prefetch(&here->table[home], 1);                             \
 		__builtin_prefetch((char *)&here->table[home + 1] - 1, 1);             \
 		__builtin_prefetch(&here->table##_tags[home / GROUP], 1);              \
-		p->bytes = (weight).bytes; /* the quick way's packets are one each */  \
+		p->bytes = (weight).bytes; /* on the fast path, each is one packet */  \
 		p->hook = hook_;                                                       \
 		p->swapped = swapped_;                                                 \
 		p->pairs = pairs_;                                                     \
@@ -271,7 +267,7 @@ static void settle(void);
 	do {                                                                         \
 		struct put_off *p = &waiting.all[waiting.n];                         \
                                                                                      \
-		if (unlikely(flags)) /* there is more to do with it */               \
+		if (unlikely(flags)) /* needs more than counting */                  \
 			break;                                                       \
 		p->key[0] = meta;                                                    \
 		p->key[1] = outer;                                                   \
@@ -299,7 +295,7 @@ static void settle(void);
 #define LEFT_TO_JUDGE() (here->part ? (here->note |= NOTE_DEFER, 1) : 0)
 #define bpf_ktime_get_ns() 0 /* frames have their own time */
 
-/* A part does not know the fragments before its own: whoever has them all judges this frame. */
+/* A part does not know earlier first fragments: the whole, which knows all, judges this frame. */
 static inline void *find_in_host(const void *key)
 {
 	void *row = here->find(here->host, key, here->frame);
@@ -309,7 +305,7 @@ static inline void *find_in_host(const void *key)
 	return row;
 }
 
-/* The states are called, as often in a row as the kernel jumps to one. */
+/* States are called, at most as many in a row as the kernel allows tail calls. */
 #define SEC(name)
 #define __uint(name, value)  int *name
 #define __array(name, value) typeof(value) *name[]
@@ -317,7 +313,7 @@ static inline void *find_in_host(const void *key)
 #define JUMP_TO(skb, state)                                                              \
 	do {                                                                             \
 		if (unlikely(here->part)) {                                              \
-			if ((state) == STATE_OTHER) { /* its table says nothing of ours */ \
+			if ((state) == STATE_OTHER) { /* its own table does not tell */    \
 				here->note |= NOTE_DEFER;                                \
 				return TC_ACT_UNSPEC;                                    \
 			}                                                                \
@@ -330,7 +326,7 @@ static inline void *find_in_host(const void *key)
 	} while (0)
 #define JUMP(skb, state) JUMP_TO(skb, state)
 
-/* What is deferred may have been in the books before it is known to be. */
+/* A frame may be in the books before it turns out that it must be deferred. */
 static inline void keep_books(void)
 {
 	if (here->note & NOTE_BOOKS)
@@ -339,7 +335,7 @@ static inline void keep_books(void)
 	here->note |= NOTE_BOOKS;
 }
 
-/* Nobody else works with these tables. */
+/* No other thread uses these tables. */
 #define __sync_fetch_and_or(at, n)         \
 	({                                 \
 		__u64 was = *(at);         \
@@ -352,13 +348,13 @@ static inline void keep_books(void)
 		__u64 was = *(at);         \
 					   \
 		*(at) = was ^ (n);         \
-		here->note |= NOTE_MADE; /* a slot has its tag: it is a row */ \
+		here->note |= NOTE_MADE; /* the slot got its tag: it is a row */ \
 		was;                       \
 	})
 static inline long bpf_skb_pull_data(struct __sk_buff *skb, __u32 length)
 {
 	(void)skb, (void)length;
-	return -1; /* all that was captured is at hand */
+	return -1; /* everything that was captured is there already */
 }
 
 #define LOW(word)  ((__u64)(__u32)(word))

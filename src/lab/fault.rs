@@ -82,7 +82,7 @@ pub const FAULTS: &[(Fault, &str, &str)] = &[
     (Fault::NoListener, "no-listener", "host1 drops all tunnel packets: NO_SOCKET"),
     (Fault::RpFilter, "rp-filter", "host1 drops packets from host0: IP_RPFILTER"),
     (Fault::Mtu, "mtu", "host1's eth0 loses packets longer than 700 bytes: its rx_dropped grows"),
-    (Fault::Duplicate, "duplicate", "host1 sees 192.168.0.1 behind host0 and host2 in turn"),
+    (Fault::Duplicate, "duplicate", "host1 sees 192.168.0.1 alternate between host0 and host2"),
     (
         Fault::UnknownVtep,
         "unknown-vtep",

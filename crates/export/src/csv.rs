@@ -69,7 +69,7 @@ const COLUMNS: [&str; 41] = [
     "handshake_ns",
 ];
 
-/// Columns after these if there are groups.
+/// The columns after these if there are groups.
 const GROUPS: [&str; 2] = ["outer_sgroup", "outer_dgroup"];
 
 /// Writes one reading. Nested tunnels share a field, outermost first: `vxlan:10000/gtpu:7`.
@@ -95,7 +95,7 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, header: Header) -> io::
     csv.flush()
 }
 
-/// Columns of an interface before its counts.
+/// An interface's columns before its counts.
 const INTERFACE: [&str; 9] = [
     "since",
     "taken",
@@ -107,11 +107,11 @@ const INTERFACE: [&str; 9] = [
     "counted_on",
     "stale",
 ];
-/// Of each of its counts.
+/// The columns of each of its counts.
 const WAYS: [&str; 4] = ["rx_pkts", "rx_bytes", "tx_pkts", "tx_bytes"];
 
-/// Writes the books of a reading's interfaces: what was seen, which is what was counted and all stops.
-/// A filter is of rows, and changes nothing of them.
+/// Writes the books of a reading's interfaces: what was seen, which is the sum of what was counted
+/// and of all stops. A filter applies to rows only, so it does not change them.
 ///
 /// # Errors
 /// Those of `out`.
@@ -192,7 +192,7 @@ impl<'a> Row<'a> {
     fn new(reading: &'a Excerpt<'_>, times: [&'a str; 2], flow: &Flow) -> Self {
         let (key, c, names) = (&flow.key, &flow.counters, &reading.names);
         let interval = reading.interval;
-        // An interface that could not be read keeps counts of another time, see the JSON.
+        // An interface that could not be read keeps counts of an earlier time: see the JSON.
         let own = interval.interfaces.get(usize::from(flow.interface));
         let span = own.map_or(interval.elapsed, |i| i.span);
         let ends = |pair: Option<Pair>| [pair.map(|p| p.first), pair.map(|p| p.second)];

@@ -151,7 +151,7 @@ fn segment(kind: Kind, id: Option<u32>) -> u64 {
     kind << 56 | u64::from(number)
 }
 
-/// The IP protocol that carries it.
+/// The IP protocol that carries the tunnel.
 fn protocol(kind: Kind) -> u8 {
     const UDP: u8 = 17;
     let facts = kind.facts();

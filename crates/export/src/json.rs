@@ -96,7 +96,7 @@ pub fn flows(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
     let interval = reading.interval;
     let (since, taken) = (timestamp(interval.since), timestamp(interval.taken));
     for flow in &reading.flows {
-        // An interface that could not be read keeps counts of another time.
+        // An interface that could not be read keeps counts of an earlier time.
         let own = interval.interfaces.get(usize::from(flow.interface));
         let (host, since, taken) = (reading.host, since.as_deref(), taken.as_deref());
         let interval_ns = nanoseconds(own.map_or(interval.elapsed, |i| i.span));
@@ -237,8 +237,8 @@ struct Trips {
     p99_ns: Option<u64>,
     max_ns: Option<u64>,
     retransmitted: u64,
-    /// Retransmissions of bytes that were retransmitted before; if there are any, the smallest
-    /// payload of these, and the largest one that was acknowledged since then.
+    /// Repeated retransmissions of the same bytes; if there are any, their smallest payload, and
+    /// the largest payload that was acknowledged since then.
     stuck: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     stuck_bytes: Option<u32>,
@@ -354,7 +354,7 @@ struct Said<'a> {
     outer_sip: IpAddr,
     outer_dip: IpAddr,
     pkts: u64,
-    /// Only of echo requests that were answered: the mean time to the answer.
+    /// Only for echo requests that were answered: the mean time to the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     echo_ns: Option<u64>,
 }
@@ -985,7 +985,7 @@ impl SeenEntry {
     }
 }
 
-/// `seen = attributed + plain + unknown`, over all reasons; and what is in none of them.
+/// `seen = attributed + plain + unknown`, over all reasons; and what is not attributed to any.
 #[derive(Serialize)]
 struct DropBooks<'a> {
     unavailable: Option<&'a str>,

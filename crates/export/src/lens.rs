@@ -32,10 +32,12 @@ pub fn write(out: &mut dyn Write, lens: &Lens, names: &Names, base: Base) -> io:
         lens.lost
     )?;
     for row in &lens.rows {
-        let key =
-            row.key.as_ref().map_or("rows that are not told apart".to_owned(), |k| k.to_string());
+        let key = row
+            .key
+            .as_ref()
+            .map_or("rows that could not be kept apart".to_owned(), |k| k.to_string());
         writeln!(out, "\n{}: {key}", sanitize(&row.interface))?;
-        // What only some tunnels have takes no room elsewhere.
+        // Columns that are empty for this tunnel are left out.
         let marked = row.entries.iter().any(|e| e.mark.is_some());
         let (mark, width) = if marked { ("mark", MARK) } else { ("", 0) };
         writeln!(

@@ -103,15 +103,15 @@ struct Metrics {
     limits: SeriesLimits,
     now: Duration,
     interfaces: Sticky<Place, Sums>,
-    /// Of interfaces without series of their own.
+    /// The sums of interfaces without series of their own.
     rest: Sums,
     tunnels: Sticky<(Place, Tunnel), Ways>,
     peers: Sticky<(Place, Tunnel, Ends), Ways>,
-    /// What groups of hosts sent each other, with a common sum for those without series of their
+    /// The traffic between groups of hosts, with a common sum for groups without series of their
     /// own.
     groups: Sticky<[Arc<str>; 2], Count>,
     other_groups: Count,
-    /// By interface, what has no series of its own: tunnels, peers.
+    /// By interface, the sums of tunnels and peers without series of their own.
     others: BTreeMap<Place, [Ways; 2]>,
     fills: BTreeMap<Place, Fill>,
     drops: Option<Sticky<Arc<str>, u64>>,
@@ -160,7 +160,7 @@ impl Metering {
         }
     }
 
-    /// Adds what groups of hosts sent each other in the same interval.
+    /// Adds the traffic between groups of hosts in the same interval.
     pub fn add_groups(&self, interval: &Interval, groups: &Groups) {
         self.lock().add_groups(interval, groups);
     }
@@ -223,7 +223,7 @@ impl Metrics {
         for row in interval.rows.walk().filter(|r| interval.once().counts(r)) {
             let (at, tunnel) = (place(row.interface()), row.outermost());
             let Some(pair) = row.outer() else {
-                // Of any tunnel: the overflow row, and what has aged with it.
+                // Rows of no particular tunnel: the overflow row, and the row of what aged with it.
                 let others = self.others.entry(at).or_default();
                 others.iter_mut().for_each(|sum| add(sum, &ways(&row)));
                 continue;
@@ -341,7 +341,11 @@ impl Metrics {
             let seen = by_way(&labels.and("state", "seen"), &sums.seen);
             seen.into_iter().chain(by_way(&labels.and("state", "counted"), &sums.counted))
         });
-        out.counts("tmon_interface", "that reached the hooks, and that are in a row", books)?;
+        out.counts(
+            "tmon_interface",
+            "that reached the hooks (seen), and that are in a row (counted)",
+            books,
+        )?;
         let stops = self.sums().flat_map(|(labels, sums)| {
             let of = |(stop, n): (Stop, &Ways)| by_way(&labels.and("reason", stop.name()), n);
             STOPS.into_iter().zip(&sums.stops).flat_map(of).collect::<Vec<_>>()

@@ -73,16 +73,16 @@ impl Guest {
 /// Connections, the oldest first.
 type Guests = Mutex<Vec<Arc<Guest>>>;
 
-/// One among them, until this is dropped.
+/// A connection in the list, until this is dropped.
 struct Place(Arc<Guests>, Arc<Guest>);
 
 impl Place {
-    /// `None` where all of them are being answered.
+    /// Makes room if necessary; `None` if all connections are being answered.
     fn take(open: &Arc<Guests>, guest: Guest) -> Result<Place, Guest> {
         let mut guests = open.lock().unwrap_or_else(PoisonError::into_inner);
         if guests.len() >= MOST {
             match guests.iter().position(|g| g.gives_way()) {
-                // Its thread ends by that.
+                // This ends its thread.
                 Some(idle) => _ = guests.remove(idle).stream.shutdown(Shutdown::Both),
                 None => return Err(guest),
             }
@@ -108,7 +108,7 @@ fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<Guests>) {
     ) {
         Ok(place) => place,
         Err(Guest { stream, .. }) => {
-            // What fits the socket's buffer is sent; nobody waits for the rest.
+            // The client gets what fits into the socket's buffer; nobody waits for the rest.
             let _ = stream.set_nonblocking(true);
             let busy = answer("503 Service Unavailable", TEXT, "too many requests\n");
             let _ = (&stream).write_all(&busy);
@@ -120,7 +120,7 @@ fn attend(stream: TcpStream, metrics: &Metering, open: &Arc<Guests>) {
         // Clients that are gone or too slow get nothing more.
         let _ = converse(&place.1, &metrics, Instant::now() + PATIENCE);
     };
-    // Without a thread the connection is closed.
+    // If no thread can be started, the connection is closed.
     let _ = thread::Builder::new().name("tmon-scrape".to_owned()).stack_size(STACK).spawn(one);
 }
 
@@ -309,11 +309,11 @@ mod tests {
             silent.extend((0..MOST).map(|_| TcpStream::connect(at).expect("it listens")));
             let (half, asked) = (&silent[silent.len() - 1], &silent[silent.len() - 2]);
             (&*half).write_all(b"GET /metrics HTTP/1.1\r\nA: ").expect("sent"); // and no end
-            (&*asked).write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent"); // and nobody reads
+            (&*asked).write_all(b"GET / HTTP/1.1\r\n\r\n").expect("sent"); // and reads nothing
             assert!(get(at, "GET /metrics HTTP/1.1\r\n\r\n").contains("tmon_build_info"));
         }
         assert!(begun.elapsed() < PATIENCE * silent.len() as u32 / MOST as u32, "nobody waited");
-        // They are not heard for ever.
+        // They do not keep their connections for ever.
         for mut stream in silent {
             stream.set_read_timeout(Some(6 * PATIENCE)).expect("a timeout");
             let mut rest = Vec::new();

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// A bounded number of keys with a sum each. A key keeps its place until it has been idle for `age`
-/// and another key wants it; a sum never decreases and never takes over another key's sum.
+/// and another key needs it; a sum never decreases and never takes over another key's sum.
 #[derive(Clone, Debug)]
 pub(crate) struct Sticky<K, V> {
     most: usize,
@@ -83,7 +83,7 @@ mod tests {
         s.seat([2, 3], 9 * second);
         assert_eq!(keys(&s), [1, 2], "1 is not idle for long enough");
         s.seat([], 60 * second);
-        assert_eq!(keys(&s), [1, 2], "nobody wants its place");
+        assert_eq!(keys(&s), [1, 2], "no other key needs its place");
         // All have been idle for long, but 1 is busy again in this very interval.
         s.seat([4, 5, 1], 60 * second);
         assert_eq!(keys(&s), [1, 4]);

@@ -217,7 +217,7 @@ fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> i
     write_row(&total)
 }
 
-/// What the groups of hosts sent each other, each packet once. Hosts without a group are `-`.
+/// The traffic between groups of hosts, each packet once. Hosts without a group are `-`.
 fn by_group(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> io::Result<()> {
     let mut sums: BTreeMap<[&str; 2], [Count; 2]> = BTreeMap::new();
     for flow in &reading.flows {
@@ -274,7 +274,7 @@ impl Cells<'_> {
     fn row(&self, flow: &Flow) -> [String; COLUMNS] {
         let mut row = self.with_numbers(self.text(flow), &flow.counters);
         if self.reading.counted_on(flow).is_some() {
-            UNKNOWN.clone_into(&mut row[SHARE]); // it has no share of the total
+            UNKNOWN.clone_into(&mut row[SHARE]); // it is not part of the total
         }
         if let Some(ends) = self.reading.interval.both_ends(flow) {
             row[ENDS[0]] = packets(ends.received.packets).cell();

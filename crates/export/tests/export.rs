@@ -45,7 +45,7 @@ fn flow(outer: Pair, outermost: (Kind, Option<u32>), inner: Inner, cells: [[Coun
     Flow { interface: 0, key, counters: Counters { cells, ..Default::default() } }
 }
 
-/// One row of each sort: plain IPv4, both nestings, an absent id, no inner pair, other, overflow,
+/// One row of each kind: plain IPv4, both nestings, a missing id, no inner pair, other, overflow,
 /// no tunnel.
 fn flows() -> Vec<Flow> {
     let zero = Count::default();
@@ -380,7 +380,7 @@ fn csv_of_interfaces_has_their_books() {
         }
     }
     let two = text(&interval, "", Format::CsvInterfaces, None, 2);
-    assert_eq!(two.lines().count(), 1 + 2 * records.len(), "its header once");
+    assert_eq!(two.lines().count(), 1 + 2 * records.len(), "the header once");
 }
 
 #[test]
@@ -495,7 +495,7 @@ fn a_table_is_sorted_by_bytes_and_adds_up() {
     );
 }
 
-/// In by one interface, out by the other: both show it, one has the share.
+/// A packet enters by one interface and leaves by another: both show it, and one has the share.
 #[test]
 fn transit_traffic_adds_once() {
     let vxlan = |cells| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Readings with other addresses and names, so that they can be given away: whatever was equal still
-//! is, nothing that was counted changes, and rows stay where they are.
+//! Readings with other addresses and names, so that they can be given away: equal values stay
+//! equal, no count changes, and rows keep their places.
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
@@ -13,23 +13,23 @@ use crate::{
     snapshot::{Interval, Snapshot},
 };
 
-/// Chooses what takes the place of addresses and names: always the same for the same, and another one
-/// for another.
+/// Replacements for addresses and names: equal originals have equal replacements, and different
+/// ones have different replacements.
 pub trait Aliases {
-    /// In the place of an address, one of the same family.
+    /// The replacement for an address, of the same family.
     fn address(&self, address: IpAddr) -> IpAddr;
-    /// In the place of a hardware address.
+    /// The replacement for a hardware address.
     fn mac(&self, mac: Mac) -> Mac;
-    /// In the place of a host's name.
+    /// The replacement for a host's name.
     fn host(&self, name: &str) -> String;
-    /// In the place of the name of a network namespace.
+    /// The replacement for the name of a network namespace.
     fn netns(&self, name: &str) -> String;
-    /// The same text without any of these.
+    /// The text with all addresses and names in it replaced.
     fn text(&self, text: &str) -> String;
 }
 
 impl Snapshot {
-    /// The same with other addresses and names.
+    /// The same reading with other addresses and names.
     #[must_use]
     pub fn under(&self, aliases: &dyn Aliases) -> Snapshot {
         Snapshot {
@@ -44,7 +44,7 @@ impl Snapshot {
 }
 
 impl Interval {
-    /// The same with other addresses and names.
+    /// The same interval with other addresses and names.
     #[must_use]
     pub fn under(&self, aliases: &dyn Aliases) -> Interval {
         let interfaces = self.interfaces.iter().map(|i| interface(i, aliases)).collect();
@@ -75,7 +75,7 @@ fn interface(i: &Interface, aliases: &dyn Aliases) -> Interface {
     other
 }
 
-/// Namespaces of drops: in a fleet the host's name, and behind it the namespace's.
+/// Namespaces of drops: in a fleet, the host's name followed by the namespace's.
 fn space(netns: &Option<Arc<str>>, aliases: &dyn Aliases) -> Option<Arc<str>> {
     let of = |name: &str| match name.split_once(' ') {
         Some((host, netns)) => format!("{} {}", aliases.host(host), aliases.netns(netns)),
@@ -159,7 +159,7 @@ fn beside(beside: &Beside, aliases: &dyn Aliases) -> Beside {
 }
 
 impl Overlay {
-    /// The same with other addresses and names.
+    /// The same configuration with other addresses and names.
     #[must_use]
     pub fn under(&self, aliases: &dyn Aliases) -> Overlay {
         let mut other = self.clone();
@@ -201,7 +201,7 @@ mod tests {
         rows::Rows,
     };
 
-    /// Addresses with other bits, so that what was the lower of two is the higher.
+    /// Inverts all bits of addresses, so that the lower of two becomes the higher.
     struct Flipped;
 
     impl Aliases for Flipped {
@@ -292,13 +292,13 @@ mod tests {
         order(&mut found);
         assert_eq!(found, expected);
         let resets: Vec<_> = other.beside.handshakes().values().map(|n| n.resets).collect();
-        assert_eq!(resets, [[0, 5]], "it was the other end");
+        assert_eq!(resets, [[0, 5]], "the ends have changed places");
         assert_eq!(
             (&*other.origin.host, other.interfaces[0].netns.as_deref()),
             ("host-6", Some("netns-4"))
         );
         assert_eq!(other.under(&Flipped).rows.merged(), interval.rows.merged(), "and back");
-        // Totals that are read one after another are still subtracted row by row.
+        // Totals that are read one after another can still be subtracted row by row.
         let (before, now) = (interval.snapshot(), interval.snapshot());
         assert!(now.under(&Flipped).since(&before.under(&Flipped)).rows.is_empty());
     }

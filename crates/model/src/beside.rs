@@ -334,12 +334,12 @@ pub struct Gathered {
     pub now: u64,
     /// Packets that hosts of a fleet saw in transit.
     pub passages: BTreeMap<Passage, u64>,
-    /// Round-trip times by the interface's `id` and row: of what the first and the second end sent.
-    /// Totals only, and only if they were requested.
+    /// Round-trip times by the interface's `id` and row: for what the first and the second end
+    /// sent. Totals only, and only if they were requested.
     pub round_trips: BTreeMap<(u64, Key), [RoundTrips; 2]>,
-    /// What was retransmitted, by the same; of intervals only.
+    /// Retransmissions, with the same keys; in intervals only.
     pub resent: BTreeMap<(u64, Key), [Resent; 2]>,
-    /// Packets that could not be used for that: truncated, or of rows for which there was no room.
+    /// Packets that could not be used for these: truncated, or of rows for which there was no room.
     pub untimed: u64,
     /// Connections that were evicted while they were being timed.
     pub untracked: u64,

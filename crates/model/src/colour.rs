@@ -288,7 +288,7 @@ mod tests {
             assert_eq!(
                 xterm(xterm(i).nearest_256()),
                 xterm(i),
-                "a colour of the palette is itself: {i}"
+                "a palette colour maps to itself: {i}"
             );
         }
         for i in 0..16 {
@@ -387,9 +387,9 @@ mod tests {
         let shuffled: Vec<_> = all.iter().rev().collect();
         let mut again = colours.assign(&shuffled);
         again.reverse();
-        assert_eq!(again, more, "whatever the order");
+        assert_eq!(again, more, "regardless of order");
         colours.assign(&["192.168.0.1", "192.168.0.2"]);
-        assert_eq!(colours.assign(&all), more, "also after another view");
+        assert_eq!(colours.assign(&all), more, "even after another view");
         assert_eq!(
             EndColours::new(Palette::DARK).assign(&all),
             EndColours::new(Palette::DARK).assign(&all)

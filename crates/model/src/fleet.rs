@@ -26,16 +26,16 @@ use crate::{
 
 /// Limit on the hosts; further ones are ignored, with a notice.
 pub const MOST_HOSTS: usize = 10_000;
-/// Limit on the rows that one host may bring; more are added up by tunnel, from twice as many on by
-/// pair of hosts, and from three times as many on in one row.
+/// Limit on the rows that one host may add. Further ones are added up by tunnel; beyond twice as many,
+/// by pair of hosts; beyond three times as many, in one row.
 const MOST_ROWS: u32 = 65_536;
 /// Limit on the hosts' own addresses, all together.
 const MOST_ADDRESSES: usize = 1 << 20;
 /// How many earlier starts of a host are remembered.
 const MOST_STARTS: usize = 16;
-/// Limit on the rows of all hosts together, each of what one end counts: the tunnels of 2,000 hosts
-/// with 250 each. Beyond it what is new is added up by tunnel, then by pair of hosts, then in one row.
-/// A row takes 64 bytes, or 120, in the fleet, in the latest totals and in the last interval.
+/// Limit on the rows of all hosts together, where each is what one end counts: the tunnels of 2,000
+/// hosts with 250 each. Beyond it, new rows are added up by tunnel, then by pair of hosts, then in
+/// one row. A row takes 64 or 120 bytes in each of the fleet, the latest totals and the last interval.
 const MOST_ROWS_OF_ALL: usize = 600_000;
 /// Limit on the pairs of hosts outside the fleet; further ones are added up in one row of each host
 /// that sees them.
@@ -107,14 +107,14 @@ struct Member {
     rows: u32,
 }
 
-/// The row that a row is added up in.
+/// The row to which another row's counts are added.
 type ToSum = fn(Key) -> Key;
 
-/// What is known of the last pair of hosts: most often it is that of the next row, too.
+/// What is known about the last pair of hosts, which is usually that of the next row as well.
 #[derive(Clone, Copy, Debug)]
 struct LastPair {
     pair: Pair,
-    /// Which of them are addresses of the host that tells.
+    /// Which of them are addresses of the reporting host.
     own: [bool; 2],
     /// Which of them are addresses of any host.
     known: [bool; 2],
@@ -208,8 +208,8 @@ impl Fleet {
         }
     }
 
-    /// Notes that a host has sent a message, without its counts. Returns the number of the host, if
-    /// the message continues its sequence.
+    /// Notes that a host has sent a message, without its counts. Returns the host's number if the
+    /// message continues its sequence.
     pub fn follow(&mut self, told: &Told<'_>, now: Duration) -> Option<u16> {
         let at = self.member(told, now)?;
         let (interval, m) = (told.interval, &mut self.members[usize::from(at)]);
@@ -373,7 +373,7 @@ impl Fleet {
                 *last.insert(LastPair { pair, own, known: ends.map(|e| all.contains_key(&e)) })
             }
         };
-        // Of what is in one part, what arrived came from where what left went.
+        // Within one part of a row, arriving packets come from the end to which leaving ones go.
         let here = 1 - usize::from(part.swapped);
         let tunnel = row.outermost();
         let mut counted = Counts::default();
@@ -397,7 +397,7 @@ impl Fleet {
         self.add(at, slot, counted);
     }
 
-    /// Adds what one host saw of a pair that is nobody's.
+    /// Adds what one host saw of a pair of which neither end is in the fleet.
     fn transit(&mut self, at: u16, pair: Pair, slot: Slot, n: Count) {
         let slot = match self.transit.get(&pair) {
             Some(first) if *first != at => return,
@@ -589,7 +589,7 @@ impl Fleet {
     }
 }
 
-/// Whether a sender has sent this before: its last frame had this number, taken then.
+/// Whether a sender is repeating itself: its last frame had this number and was taken at this time.
 pub fn is_repeated(told: &Told<'_>, seq: u64, taken: SystemTime) -> bool {
     told.seq <= seq && told.interval.since + told.cadence / 2 < taken
 }
@@ -712,7 +712,7 @@ mod tests {
         }
     }
 
-    /// The hosts' counts of 1 -> 2: 100 sent and 97 received; of 2 -> 1: 50 and 50.
+    /// The hosts' counts: of 1 -> 2, 100 sent and 97 received; of 2 -> 1, 50 and 50.
     const AT_1: [[u64; 2]; 2] = [[0, 50], [100, 0]];
     const AT_2: [[u64; 2]; 2] = [[97, 0], [0, 50]];
 
@@ -726,7 +726,7 @@ mod tests {
             stage.total()
         };
         for (packets, ends) in [both(1), both(2)] {
-            let end = ends[0].expect("both ends are here");
+            let end = ends[0].expect("both ends are in the fleet");
             assert_eq!((packets, end.lost, end.surplus), (150, 3, 0));
             assert_eq!((end.sent.packets, end.received.packets), (150, 147));
         }
@@ -745,7 +745,7 @@ mod tests {
         let mut stage = Stage::new();
         stage.tells(8, 10, &[row(1, address(2), on_the_way)]);
         stage.tells(9, 10, &[row(1, address(2), on_the_way)]);
-        assert_eq!(stage.total().0, 150, "two saw it, one counts");
+        assert_eq!(stage.total().0, 150, "two saw it, and it counts once");
         let mut stage = Stage::new();
         stage.tells(1, 10, &[row(1, address(2), AT_1)]);
         stage.tells(8, 10, &[row(1, address(2), on_the_way)]);
@@ -783,15 +783,14 @@ mod tests {
         let mut stage = Stage::new();
         stage.tells(1, 10, &[row(1, address(2), [[0, 0], [100, 0]])]);
         stage.tells(2, 10, &[row(1, address(2), [[130, 0], [0, 0]])]);
-        let end = stage.total().1[0].expect("both ends are here");
+        let end = stage.total().1[0].expect("both ends are in the fleet");
         assert_eq!((end.lost, end.surplus, end.sent.packets), (0, 30, 100));
     }
 
-    /// The host that has a row, and what it counts.
+    /// The host to which a row belongs, and what it counts.
     type PlainSum = (u16, [[Count; 2]; 2]);
 
-    /// What a fleet is to count, as plainly as it can be said: by whole row and direction, without
-    /// limits.
+    /// What a fleet should count, in the plainest form: by whole row and direction, without limits.
     #[derive(Default)]
     struct Plain {
         sums: HashMap<(Key, bool), PlainSum>,
@@ -940,7 +939,7 @@ mod tests {
         stage.tells(1, 1, &flows);
         let (packets, rows) = stage.total();
         assert_eq!(packets, u64::from(3 * MOST_ROWS));
-        // By row, by tunnel, and what else there is by pair of hosts.
+        // By row, then by tunnel, and everything else by pair of hosts.
         assert_eq!(rows.len(), 2 * MOST_ROWS as usize + 1);
         assert_eq!(stage.fleet.rows.len(), rows.len());
     }
@@ -960,12 +959,12 @@ mod tests {
             stage.tells(host, 1, &rows_of(host).collect::<Vec<_>>());
         }
         assert_eq!(stage.total().0, 5000);
-        // From there on it is a row for each pair of hosts.
+        // Beyond that, there is a row for each pair of hosts.
         assert!(stage.fleet.rows.len() <= 1000 / 4 * 5 + 50, "{}", stage.fleet.rows.len());
         stage.fleet.most_rows = 200;
         stage.tells(60, 1, &rows_of(60).collect::<Vec<_>>());
         assert_eq!(stage.total().0, 5100);
-        assert!(stage.fleet.rows.len() <= 1000 / 4 * 5 + 51, "at last one for all of them");
+        assert!(stage.fleet.rows.len() <= 1000 / 4 * 5 + 51, "finally one row for all of them");
         let said = stage.fleet.notices();
         assert_eq!(
             said.iter().filter(|n| n.contains("there are 1000 rows")).count(),
@@ -1033,7 +1032,7 @@ mod tests {
         let now = stage.fleet.snapshot();
         assert!(now.beside.numbers().len() <= MOST_BESIDE + 1001, "{}", now.beside.numbers().len());
         let lost = now.total().numbered(&gre).map(|n| n.lost);
-        assert!(lost.is_some_and(|n| n > 0 && n % 3 == 0), "the receiver says it: {lost:?}");
+        assert!(lost.is_some_and(|n| n > 0 && n % 3 == 0), "as counted by the receiver: {lost:?}");
     }
 
     #[test]

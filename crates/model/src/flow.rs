@@ -463,7 +463,7 @@ mod tests {
         assert_eq!((k.fwd(), k.rev()), (c(5), c(10)));
         assert_eq!(k.total(), c(15));
         let lo = Counters { egress_only: [true; 2], ..k };
-        assert_eq!((lo.rx(), lo.tx()), (c(3), c(12)), "the hooks saw what they saw");
+        assert_eq!((lo.rx(), lo.tx()), (c(3), c(12)), "sums by hook");
         assert_eq!((lo.fwd(), lo.rev(), lo.total()), (c(4), c(8), c(12)));
     }
 

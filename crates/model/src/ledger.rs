@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rows that are added to where they are, for sums of what many hosts tell.
+//! Rows whose counts grow in place, for the sums of what many hosts report.
 //!
-//! They are kept as in a reading, so that one is a copy of memory, and shared while nothing is
-//! added. Rows stay where they are and none is removed: two readings are compared by walking both
-//! once.
+//! They are stored as in a reading, so that taking a reading copies memory, which is shared as long
+//! as nothing is added. Rows keep their places and none is removed: two readings are compared by
+//! walking both once.
 use std::{hash::BuildHasher, sync::Arc};
 
 use contract::{ROW_DIR, key4, key6};
@@ -15,7 +15,7 @@ use crate::{
     rows::{Counts, Kept, Part, Row, Rows, SlotKey, encoded, narrow},
 };
 
-/// The key of a row, or of a part of one, as it is kept.
+/// The key of a row, or of a part of one, as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     V4(key4),
@@ -23,12 +23,12 @@ pub(crate) enum Slot {
 }
 
 impl Slot {
-    /// That of a decoded key.
+    /// Encodes a key.
     pub(crate) fn new(key: &Key, part: Part) -> Slot {
         Slot::narrowed(encoded(key, part))
     }
 
-    /// That of a row which was read.
+    /// The key of a row that was read.
     pub(crate) fn of(row: &Row<'_>) -> Slot {
         match row.kept_key() {
             Ok(key) => Slot::V4(key.of_all_cpus()),
@@ -49,7 +49,7 @@ impl Slot {
         Slot::new(&other(key), part)
     }
 
-    /// The part of the same row that has the other direction.
+    /// The part of the same row for the other direction.
     #[must_use]
     pub(crate) fn reverse(self) -> Slot {
         match self {
@@ -59,13 +59,13 @@ impl Slot {
     }
 }
 
-/// Rows of one table, and where each key is.
+/// Rows of one table, and the place of each key.
 #[derive(Debug)]
 struct Pages<K> {
     rows: Arc<Vec<Kept<K>>>,
     places: HashTable<u32>,
     hasher: RandomState,
-    /// Where the last one was: what a host tells is most often in the order of its first rows.
+    /// The place of the last key: a host mostly reports its rows in the same order.
     last: usize,
 }
 
@@ -106,7 +106,7 @@ impl<K: SlotKey> Pages<K> {
     }
 }
 
-/// Rows that grow where they are.
+/// Rows whose counts grow in place.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     v4: Pages<key4>,
@@ -119,7 +119,7 @@ impl Ledger {
         self.v4.rows.len() + self.v6.rows.len()
     }
 
-    /// Adds to a row. False if there is none like it.
+    /// Adds to a row. Returns false if there is no such row.
     pub(crate) fn add(&mut self, slot: &Slot, counts: Counts) -> bool {
         match slot {
             Slot::V4(key) => self.v4.add(key, counts),
@@ -135,7 +135,7 @@ impl Ledger {
         }
     }
 
-    /// Appends a row that is not there yet.
+    /// Appends a new row.
     pub(crate) fn insert(&mut self, slot: Slot, interface: u16, counts: Counts) {
         match slot {
             Slot::V4(key) => self.v4.insert(key, interface, counts),
@@ -143,7 +143,7 @@ impl Ledger {
         }
     }
 
-    /// All of them.
+    /// All rows.
     pub(crate) fn rows(&self) -> Rows {
         Rows::of(&self.v4.rows, &self.v6.rows)
     }

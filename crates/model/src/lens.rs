@@ -121,8 +121,8 @@ impl LensEntry {
 /// Packets with the same protocol and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LensSum {
-    /// Whether they go from the rows' second ends to their first; `None` if the rows have different
-    /// hosts.
+    /// Whether they go from the rows' second ends to their first; `None` if the rows are not all
+    /// between the same hosts.
     pub reverse: Option<bool>,
     /// The IP protocol in the innermost IP header.
     pub l4: Option<u8>,
@@ -251,7 +251,11 @@ mod tests {
         let elsewhere = crate::flow::Key { outer: None, ..key };
         let sums = seen(vec![row(Some(key)), row(Some(elsewhere))]);
         let told: Vec<_> = sums.iter().map(|s| (s.reverse, s.port, s.count.packets)).collect();
-        assert_eq!(told, [(None, Some(443), 24), (None, Some(53), 4)], "no way is one way");
+        assert_eq!(
+            told,
+            [(None, Some(443), 24), (None, Some(53), 4)],
+            "rows between different hosts have no direction"
+        );
     }
 
     #[test]

@@ -238,8 +238,8 @@ impl Scope {
             && (self.inner == Within::All || self.inner.holds(Scope::ends(Level::Inner, row)))
     }
 
-    /// What to leave out because another interface counts it: nothing if interfaces are requested
-    /// by name.
+    /// What to leave out because another interface counts it: nothing if interfaces are selected by
+    /// name.
     fn once<'a>(&self, interval: &'a Interval) -> Option<&'a Once> {
         (!interval.once().is_all() && !self.filter.names_interfaces()).then(|| interval.once())
     }
@@ -385,8 +385,8 @@ struct Pairs {
     ends: HashMap<(End, End), [Count; 2]>,
 }
 
-/// The lower end first, and what was sent each way; traffic of an end with itself all counts one
-/// way.
+/// The lower end first, and what was sent in each direction; all traffic of an end with itself
+/// counts in one direction.
 fn ordered<E: Ord>(a: E, b: E, fwd: Count, rev: Count) -> (E, E, [Count; 2]) {
     match a.cmp(&b) {
         Ordering::Less => (a, b, [fwd, rev]),
@@ -452,7 +452,7 @@ impl Tunnels {
     }
 }
 
-/// Sums by what hosts are shown as.
+/// Sums by the ends as which hosts are shown.
 fn together(
     pairs: HashMap<(End, End), [Count; 2]>,
     scope: &Scope,

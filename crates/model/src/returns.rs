@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tunnels whose two directions have an id each, as the uplink and the downlink of a UE in GTP-U: a
-//! conversation is then two rows, one for each direction, which are joined here.
+//! Tunnels with a separate id for each direction, such as the uplink and the downlink of a UE in
+//! GTP-U: a conversation then has two rows, one for each direction, which are joined here.
 use std::{collections::BTreeSet, net::IpAddr};
 
 use foldhash::HashMap;
@@ -16,10 +16,10 @@ pub fn is_one_way(kind: Kind) -> bool {
     matches!(kind, Kind::Gtpu | Kind::L2tp | Kind::L2tpv3 | Kind::Pptp | Kind::Mpls | Kind::MplsUdp)
 }
 
-/// Limit on the ids that a conversation comes back by: more of them belong to many conversations.
+/// Limit on the return ids of a conversation: if there are more, they belong to many conversations.
 const MOST_IDS: usize = 16;
 
-/// A conversation, whatever the ids of its outermost tunnel.
+/// A conversation, regardless of the id of its outermost tunnel.
 type Talk = (u16, Kind, Option<Tunnel>, u8, Pair, Pair);
 
 fn talk(interface: u16, key: &Key) -> Option<Talk> {
@@ -53,9 +53,9 @@ impl Returns {
         Returns(all)
     }
 
-    /// The ids by which packets come back whose own direction is this row; none if both directions
-    /// are in it. If several conversations have the same addresses, they are the ids of all, or none
-    /// if there are more than 16.
+    /// The ids by which packets return if this row holds only the other direction; none if it holds
+    /// both. If several conversations have the same addresses, these are the ids of all of them, or
+    /// none if there are more than 16.
     pub fn ids(&self, flow: &Flow) -> impl Iterator<Item = u32> {
         let ids = talk(flow.interface, &flow.key).and_then(|talk| self.0.get(&talk));
         let [fwd, rev] = [flow.counters.fwd(), flow.counters.rev()].map(Count::is_zero);
@@ -83,7 +83,7 @@ pub struct Carried {
     pub count: Count,
 }
 
-/// What the tunnels with an id for each direction carry of what is selected in a scope, most packets
+/// What the tunnels with an id for each direction carry for the selection in a scope, most packets
 /// first.
 pub fn carried(interval: &Interval, scope: &Scope, pick: Pick) -> Vec<Carried> {
     let mut all: Vec<Carried> = Vec::new();

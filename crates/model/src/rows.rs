@@ -257,7 +257,7 @@ enum Of<'a> {
     V6(&'a Kept<key6>),
 }
 
-/// Asks a row of either table the same question.
+/// Calls the same method on a row of either table.
 macro_rules! either {
     ($row:expr, $r:ident => $answer:expr) => {
         match $row.0 {
@@ -291,14 +291,14 @@ impl Row<'_> {
         either!(self, r => r.counts)
     }
 
-    /// What of that counts, by hook.
+    /// The part of that which counts, by hook.
     #[inline]
     pub(crate) fn at_hooks(&self) -> Counts {
         let [rx, tx] = self.counts();
         [if either!(self, r => r.egress_only) { Count::default() } else { rx }, tx]
     }
 
-    /// The key as it is kept, in the smaller table or in the larger one.
+    /// The key as stored, of the smaller table or of the larger one.
     #[inline]
     pub(crate) fn kept_key(&self) -> Result<key4, key6> {
         match self.0 {
@@ -581,7 +581,7 @@ impl Rows {
         self.v4.len() * size_of::<Kept<key4>>() + self.v6.len() * size_of::<Kept<key6>>()
     }
 
-    /// The same with other addresses, each of the same family; every row stays in its place.
+    /// The same rows with other addresses, each of the same family; every row keeps its place.
     pub(crate) fn with_addresses(&self, of: &dyn Fn(IpAddr) -> IpAddr) -> Rows {
         fn other<K: SlotKey>(row: &Kept<K>, of: &dyn Fn(IpAddr) -> IpAddr) -> key6 {
             let (key, is_swapped) = row.key.key().with_addresses(of);
@@ -591,7 +591,7 @@ impl Rows {
         }
         let v4 = self.v4.iter().map(|row| {
             let key = other(row, of);
-            // Whatever comes, it is not the address that there was.
+            // Never fall back to the original address.
             let none = key4 { outer: [0; 2], inner: [0; 2], ..row.key };
             Kept { key: narrow(&key).unwrap_or(none), ..*row }
         });
@@ -955,7 +955,7 @@ mod tests {
         let rows = rows.egress_only(|interface| interface == 1);
         let sent: Vec<_> = rows.walk().map(|r| (r.sent(), r.total())).collect();
         let c = |n| Count { packets: n, bytes: n * 100 };
-        assert_eq!(sent[0], ([c(1), c(1)], c(2)), "not at the other interface");
+        assert_eq!(sent[0], ([c(1), c(1)], c(2)), "the other interface keeps both");
         let both =
             sent[1..].iter().fold([Count::default(); 2], |s, (w, _)| [s[0] + w[0], s[1] + w[1]]);
         assert_eq!(both, [c(5), Count::default()]);

@@ -25,10 +25,10 @@ pub fn where_time_goes(key: &Key, ways: &[RoundTrips; 2]) -> Option<String> {
     let share = |part: u128| part * 100 / both;
     match (share(to_second), share(to_first)) {
         (share, _) if share >= MOST => {
-            Some(format!("{share} % of the time goes on the side of {}", pair.second))
+            Some(format!("{share} % of the time is spent on the side of {}", pair.second))
         }
         (_, share) if share >= MOST => {
-            Some(format!("{share} % of the time goes on the side of {}", pair.first))
+            Some(format!("{share} % of the time is spent on the side of {}", pair.first))
         }
         _ => None,
     }
@@ -209,16 +209,16 @@ mod tests {
         let told = |a, b| where_time_goes(&key, &[way(a), way(b)]);
         assert_eq!(
             told(900, 100).as_deref(),
-            Some("90 % of the time goes on the side of 10.0.0.2")
+            Some("90 % of the time is spent on the side of 10.0.0.2")
         );
         assert!(told(100, 1_000).is_some_and(|text| text.ends_with("10.0.0.1")));
-        assert_eq!(told(500, 400), None, "it is on both");
+        assert_eq!(told(500, 400), None, "spent on both sides");
         let both = |a, b| there_and_back(&[way(a), way(b)]);
         assert_eq!(both(900, 100), Some(Duration::from_nanos(1_000)));
         assert_eq!(there_and_back(&[RoundTrips::default(), way(7)]).map(|t| t.as_nanos()), Some(7));
         assert_eq!(there_and_back(&[RoundTrips::default(), RoundTrips::default()]), None);
         assert_eq!(where_time_goes(&key, &[way(900), RoundTrips::default()]), None);
-        assert_eq!(told(0, 0), None, "and nothing is nowhere");
+        assert_eq!(told(0, 0), None, "no time was measured");
     }
 
     #[test]

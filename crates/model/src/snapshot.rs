@@ -64,7 +64,7 @@ pub struct Interval {
     pub drops: Option<Arc<Drops>>,
     /// What is known besides the rows.
     pub beside: Arc<Beside>,
-    /// How the host was configured, if that is kept with the interval, as in recordings.
+    /// How the host was configured, if that is stored with the interval, as in recordings.
     pub overlay: Option<Arc<Overlay>>,
     once: Once,
 }
@@ -453,7 +453,7 @@ mod tests {
         };
         newer.keep_stale(&older);
         let books: Vec<_> = newer.interfaces.iter().map(|i| i.books.counted[0].packets).collect();
-        assert_eq!(books, [6, 7, 1], "what was never read before is all there is");
+        assert_eq!(books, [6, 7, 1], "what was never read before counts in full");
         let kept = [at(0, flow(101, 1, 6)), at(1, flow(102, 1, 7)), at(2, flow(104, 1, 1))];
         assert_eq!(newer.rows.merged(), kept);
         let happened = newer.since(&older).rows.merged();

@@ -20,7 +20,8 @@ pub fn fit(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(kept.chain(['…']).collect())
 }
 
-/// A text in at most this many columns with the middle left out: both ends of an address tell most.
+/// A text in at most this many columns, with the middle left out: both ends of an address are the
+/// most telling parts.
 pub fn shorten(text: &str, columns: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.width() <= columns {

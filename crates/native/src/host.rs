@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The callbacks of the parser: the fragments that are remembered, and, for a part, the log of what
-//! it did.
+//! The parser's callbacks: the memory of fragments, and, for a part, the log of what it did.
 use std::{ffi::c_void, num::NonZeroUsize, ptr};
 
 use contract::key6;
@@ -36,7 +35,7 @@ pub enum LogEntry {
         /// Their row.
         row: Box<FragmentRow>,
     },
-    /// The first fragment of a later one was found.
+    /// The first fragment of a packet was found for a later one.
     Found {
         /// The later fragment.
         frame: u32,
@@ -59,7 +58,7 @@ pub enum LogEntry {
         /// Its arguments.
         noted: Box<[u64]>,
     },
-    /// The whole has to judge this frame.
+    /// The whole must judge this frame.
     Deferred {
         /// Its number.
         frame: u32,
@@ -82,7 +81,7 @@ impl LogEntry {
 /// The state of the callbacks below.
 pub(crate) struct Host {
     pub(crate) fragments: LruCache<FragmentKey, Box<FragmentRow>>,
-    /// The log, if anybody wants it.
+    /// The log, if this is a part.
     pub(crate) log: Option<Vec<LogEntry>>,
 }
 
@@ -155,7 +154,7 @@ pub(crate) unsafe extern "C" fn made(at: *mut c_void, key: *const c_void, frame:
 /// As for [`host`].
 pub(crate) unsafe extern "C" fn defer(at: *mut c_void, frame: u32) {
     let Some(log) = (unsafe { &mut host(at).log }) else { return };
-    // Whoever judges the frame does all of its work.
+    // The whole judges this frame, so it does all of its work.
     while log.last().is_some_and(|event| event.frame() == frame) {
         log.pop();
     }

@@ -56,7 +56,8 @@ pub struct NativeFrame<'a> {
     pub length: u32,
     /// The length of the link header before it, which counts but is not read.
     pub link: u32,
-    /// What it begins with: the payload of this EtherType, Ethernet (0x6558), or IP (0x10000).
+    /// What the frame begins with: the payload of this EtherType, Ethernet (0x6558), or IP
+    /// (0x10000).
     pub begins: u32,
     /// Its time, on the clock by which rows age.
     pub now: u32,
@@ -220,7 +221,7 @@ pub struct WaitingSlot {
 /// The memory of a table: its slots, their tags and second counters.
 pub type Memory = [Arc<MmapRaw>; 3];
 
-/// Tables and books that frames are counted in.
+/// The tables and books in which frames are counted.
 pub struct Native {
     ffi: Box<Ffi>,
     tables: [Memory; 3],

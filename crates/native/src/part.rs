@@ -7,13 +7,13 @@
 //!
 //! - **Rows.** Which rows find room in a table that becomes full depends on the order of their
 //!   arrival. A row that a part creates is created in the whole, with no count, when the whole
-//!   comes to that frame. The counts follow at the end, in the way of a packet: to the row, or if
+//!   reaches that frame. The counts are added at the end, like those of a packet: to the row or, if
 //!   it found no room, to its `other` row. If a part's own table has no room, the frame is
 //!   deferred: the whole judges it.
 //! - **Fragments.** A part knows only the first fragments of its own run of frames, and the whole
-//!   repeats each change of what is remembered afterwards. What is found in a run is what the whole
-//!   would find: only the run's own frames could have replaced it since. A frame whose first
-//!   fragment is not found is deferred.
+//!   afterwards repeats each change of what is remembered. What a part finds is what the whole would
+//!   find: only the run's own frames could have replaced it since. A frame whose first fragment is
+//!   not found is deferred.
 //! - **What is kept beside the rows** (sequence numbers) depends on the order of frames: a part
 //!   only logs it, and the whole does it.
 //! - **Ageing** depends on when each row was last seen, which is not kept per part: sources whose
@@ -49,7 +49,7 @@ impl Shard {
         let native = &mut self.0;
         native.ffi.frame = 0;
         if !native.host.fragments.is_empty() {
-            native.host.fragments.clear(); // others may have judged newer ones
+            native.host.fragments.clear(); // other threads may have judged newer frames
         }
         native.host.log = Some(Vec::new());
         native.judge_all(frames);

@@ -18,7 +18,7 @@ impl Random {
     }
 }
 
-/// Damages a frame in one to four places: flips bits, changes bytes or words, removes or doubles
+/// Damages a frame in one to four places: flips bits, changes bytes or words, removes or duplicates
 /// parts.
 pub fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     const BYTES: [u8; 10] = [0, 1, 4, 6, 17, 41, 47, 0x45, 0x60, 0xff];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the dashboard shows, as the user has it. Pure: no terminal, no clock, no file.
+//! The dashboard's state, as the user has changed it. Pure: no terminal, no clock, no file.
 //!
 //! Messages change it (see [`super::update`]), and drawing only reads it. Time is an argument.
 use std::{
@@ -49,7 +49,7 @@ pub struct Crumb {
     pub pick: Option<Pick>,
     /// What was marked there.
     pub marks: BTreeSet<End>,
-    /// Of groups: what is in them is shown as hosts, whatever groups there are in them.
+    /// For groups: show what is in them as hosts, whatever groups they contain.
     pub whole: bool,
 }
 
@@ -60,37 +60,37 @@ pub struct App {
     pub view: View,
     /// Unit of the values.
     pub unit: Unit,
-    /// The step between the prefixes of bytes.
+    /// The step between unit prefixes of bytes.
     pub base: Base,
     /// Rates, or totals.
     pub rate: bool,
-    /// The ends by name rather than by size.
+    /// Order the ends by name rather than by size.
     pub by_name: bool,
-    /// How many ends are shown; by room when `None`.
+    /// How many ends are shown; `None`: as many as there is room for.
     pub top: Option<usize>,
-    /// What is watched, in a word or two.
+    /// What is being watched, in a word or two.
     pub title: String,
-    /// What addresses are called.
+    /// The names of addresses.
     pub names: Called,
-    /// Addresses, not names.
+    /// Show addresses instead of names.
     pub numeric: bool,
     /// Groups of hosts.
     pub(super) groups: Arc<Groups>,
-    /// The hosts of a fleet from whose names they were made; `None` if they come from a file.
+    /// The hosts of a fleet from whose names the groups were made; `None` if they come from a file.
     grouped: Option<Arc<HashMap<IpAddr, String>>>,
     /// How many levels of groups are expanded everywhere, if the user has chosen that.
     levels: Option<usize>,
-    /// What of that is on the screen.
+    /// Which of the groups are on the screen.
     grouping: Grouping,
     /// The levels that were entered, from groups or hosts down.
     pub crumbs: Vec<Crumb>,
-    /// Only this tunnel.
+    /// Show only this tunnel.
     pub tunnel: Option<Tunnel>,
-    /// Only rows that match, and its text.
+    /// Show only rows that match this filter, and its text.
     pub filter: Filter,
-    /// The filter as it was written.
+    /// The filter as it was typed.
     pub filter_text: String,
-    /// A filter is being written.
+    /// The filter being edited.
     pub editing: Option<Editing>,
     /// Marked ends, for entering several at once.
     pub marks: BTreeSet<End>,
@@ -102,15 +102,15 @@ pub struct App {
     pub row: Option<(u16, Key)>,
     /// The table's order.
     pub sort: Column,
-    /// The table's order the other way round.
+    /// Whether the table's order is reversed.
     pub reversed: bool,
-    /// The first column of the table or line of a text that is shown.
+    /// The first column of the table, or line of a text, that is shown.
     pub scroll: usize,
-    /// A capture is being played.
+    /// Whether a capture is being played.
     pub playing: bool,
-    /// How fast.
+    /// The speed at which it plays.
     pub speed: Speed,
-    /// How much of a capture has been read, while there is more of it.
+    /// How much of a capture has been read, if reading continues.
     pub progress: Option<String>,
     /// Whether the help is shown.
     pub help: bool,
@@ -118,9 +118,9 @@ pub struct App {
     pub series: Series,
     /// The last error of reading, until a reading works again.
     pub trouble: Option<String>,
-    /// What the source and the program said, newest last.
+    /// Notices of the source and the program, newest last.
     pub notices: VecDeque<Notice>,
-    /// When the newest reading came, on the clock of the messages.
+    /// When the newest reading arrived, on the clock of the messages.
     pub read: Option<Duration>,
     /// The last error, and when it occurred.
     pub last_error: Option<(Duration, String)>,
@@ -130,13 +130,13 @@ pub struct App {
     pub lens: Option<(Lens, Vec<LensSum>)>,
     /// The progress of a running capture, and when it was started.
     pub catching: Option<(Duration, CatchNews)>,
-    /// The findings, as they are listed.
+    /// The findings as listed.
     pub found: FindingsList,
     /// What is drawn.
     pub picture: Picture,
-    /// The past of what is in scope.
+    /// The history of what is in scope.
     pub trends: Trends,
-    /// The past of the rows of the table that may be on the screen.
+    /// The history of the table's rows that may be on the screen.
     row_trends: HashMap<(u16, Key), Vec<u64>>,
     /// Incremented by every visible change, except for what the mouse is over.
     pub version: u64,
@@ -214,24 +214,24 @@ impl App {
         name.unwrap_or_else(|| label(end, self.picture.matrix.folded))
     }
 
-    /// What a group is called: its path.
+    /// The name of a group: its path.
     pub fn group_path(&self, group: Group) -> &str {
         self.groups.path(group)
     }
 
-    /// What a tunnel is called on the screen.
+    /// The name of a tunnel on the screen.
     pub fn tunnel_called(&self, tunnel: Tunnel) -> String {
         if self.numeric { tunnel.to_string() } else { self.names.tunnel(tunnel) }
     }
 
-    /// What the breadcrumb says of the level that was entered `depth` levels below the first.
+    /// What the breadcrumb shows for the level entered `depth` levels below the first.
     pub fn crumb(&self, depth: usize) -> String {
         let level = if depth > self.groups_entered() { Level::Inner } else { Level::Hosts };
         let within = self.crumbs.get(depth).map_or(&Within::All, |c| &c.within);
         within.text(|end| self.called_at(level, end))
     }
 
-    /// The addresses on the screen, and whether they are inner ones: their names are asked for.
+    /// The addresses on the screen whose names are wanted, and whether they are inner ones.
     pub fn addresses(&self) -> Vec<(IpAddr, bool)> {
         if self.numeric {
             return Vec::new();
@@ -349,8 +349,7 @@ impl App {
 
     /// The rows of what is selected, as an expression.
     ///
-    /// # Errors
-    /// It is not told apart from other rows, or nothing is selected.
+    /// It cannot be told apart from other rows, or nothing is selected.
     pub fn meant(&self) -> Result<Filter, &'static str> {
         let filter = match self.row.filter(|_| self.view == View::Table) {
             Some((_, key)) if key.outer.is_none() || key.other => {
@@ -380,12 +379,13 @@ impl App {
         self.hover.or(self.pick)
     }
 
-    /// Whether packets from one end to another are dropped, or something else is bad between them.
+    /// Whether packets from one end to another are dropped, or there is another bad finding between
+    /// them.
     pub fn is_wrong(&self, from: End, to: End) -> bool {
         !self.picture.dropped(from, to).is_zero() || self.found.concerns(self.level(), from, to)
     }
 
-    /// The pairs of ends of which that is so, one way or the other, on the screen or not.
+    /// The pairs of ends for which that holds in either direction, on the screen or not.
     pub fn wrong(&self) -> impl Iterator<Item = (End, End)> {
         let dropped = self.picture.dropped.keys().copied();
         dropped.chain(self.found.pairs(self.level()))
@@ -408,12 +408,12 @@ impl App {
         text[..unit].to_owned()
     }
 
-    /// What a count weighs in the chosen unit.
+    /// A count's weight in the chosen unit.
     pub fn measure(&self, c: Count) -> u64 {
         self.unit.measure().of(c)
     }
 
-    /// The unit as it stands in headlines: `bits/s`, `bytes`.
+    /// The unit as shown in headings: `bits/s`, `bytes`.
     pub fn unit_name(&self) -> String {
         format!("{}{}", self.unit.name(), if self.rate { "/s" } else { "" })
     }
@@ -433,17 +433,17 @@ impl App {
         self.series.latest()
     }
 
-    /// What is shown, with all its rows. `None` when there is nothing yet, or no longer.
+    /// What is shown, with all its rows. `None` if there is nothing yet, or no longer.
     pub fn interval(&self) -> Option<Interval> {
         self.series.shown(self.rate)
     }
 
-    /// How long the interval is that rates are of, whatever the picture shows.
+    /// The length of the interval that rates refer to, whatever the picture shows.
     pub fn interval_elapsed(&self) -> Duration {
         if self.rate { self.picture.elapsed } else { self.series.elapsed() }
     }
 
-    /// The newest notice that is still news.
+    /// The newest notice that has not expired.
     pub fn news(&self, now: Duration) -> Option<&Notice> {
         self.notices.back().filter(|n| now.saturating_sub(n.at) < NOTICE)
     }
@@ -456,7 +456,7 @@ impl App {
             .push_back(Notice { text: units::sanitize(&notice.text).into_owned(), ..notice });
     }
 
-    /// Makes the picture anew.
+    /// Rebuilds the picture.
     pub(super) fn refresh(&mut self) {
         let Some(interval) = self.interval() else {
             self.picture = Picture::default();
@@ -483,12 +483,12 @@ impl App {
         self.trends.update(&scope, self.series.history(), self.series.number());
     }
 
-    /// A row of the table in the last intervals up to the one shown, oldest first.
+    /// A row of the table over the last intervals up to the one shown, oldest first.
     pub fn trend_of_row(&self, line: &Line) -> &[u64] {
         self.row_trends.get(&(line.interface, line.key)).map_or(&[], Vec::as_slice)
     }
 
-    /// Prepares what the table draws of the past, where it has come to rows that are not prepared.
+    /// Prepares the sparklines of the table's rows when rows come into view that are not prepared.
     pub(super) fn prepare(&mut self) {
         let page = self.page_of_lines();
         let lines = &self.picture.lines.list;

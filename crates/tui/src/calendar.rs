@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! All that there is on one line, where the timeline has room for a part of it only: the busiest
-//! interval of each minute, or of each longer time, and where findings began.
+//! A whole recording on one line, for when the timeline can show only part of it: the busiest
+//! interval of each minute, or of each longer period, and where findings began.
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ratatui::{buffer::Buffer, layout::Rect};
@@ -20,30 +20,31 @@ use crate::{
 
 /// How long a cell may be, in minutes; beyond that, whole days.
 const MINUTES: [u64; 12] = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440];
-/// How many of the peaks can be jumped to.
+/// How many of the peaks one can jump to.
 const PEAKS: usize = 12;
-/// A recording is no longer than this; a capture may not know its times.
+/// The longest recording; a capture's times may be meaningless.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
-/// A minute, or a longer time.
+/// A minute or a longer period.
 #[derive(Clone, Debug, Default)]
 pub struct Period {
-    /// The number of its busiest interval, and how much that is in a second.
+    /// The number of its busiest interval, and that interval's rate per second.
     pub peak: Option<(u64, u64)>,
-    /// The severity of the worst finding that began in it, and the interval of the first of these.
+    /// The severity of the worst finding that began in it, and the interval in which the first one
+    /// began.
     pub found: Option<(Severity, u64)>,
 }
 
-/// Cells of equal length on the grid of the wall clock.
+/// Cells of equal length, aligned to the wall clock.
 #[derive(Clone, Debug, Default)]
 pub struct Calendar {
     /// When the first one begins.
     pub begin: Duration,
     /// How long each is.
     pub step: Duration,
-    /// The cells, in the order of time.
+    /// The cells, oldest first.
     pub cells: Vec<Period>,
-    /// The one that is shown, if that is not the end.
+    /// The cell that is shown, unless the newest interval is.
     pub here: Option<usize>,
 }
 
@@ -52,7 +53,7 @@ fn since_1970(time: SystemTime) -> Duration {
 }
 
 impl Calendar {
-    /// All that is kept, in at most so many cells; none where times are not known.
+    /// Everything that is kept, in at most this many cells; no cells if times are unknown.
     pub fn of(app: &App, width: usize) -> Calendar {
         let history = app.series.history();
         let (Some(oldest), Some(newest)) = (history.oldest(), history.newest()) else {
@@ -97,7 +98,7 @@ impl Calendar {
         Calendar { begin: Duration::from_secs(begin), step: Duration::from_secs(step), cells, here }
     }
 
-    /// The cells that stand out from those beside them, the highest first.
+    /// The cells that are higher than their neighbours, the highest first.
     fn peaks(&self) -> Vec<(u64, u64)> {
         let beside = |i: Option<usize>| {
             let cell = i.and_then(|i| self.cells.get(i))?;
@@ -119,7 +120,7 @@ impl Calendar {
 /// A place to jump to: the number of an interval, and what is there.
 pub type Place = (u64, String);
 
-/// Where the peaks are, and where findings began, in the order of time.
+/// The peaks, and the intervals in which findings began, in chronological order.
 pub fn places(app: &App) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     let peaks = Calendar::of(app, usize::from(app.size.0).max(80)).peaks();
@@ -130,19 +131,19 @@ pub fn places(app: &App) -> Vec<Place> {
     }
     let said = |f: &Finding| Some((app.series.number_at(f.since)?, f.text.clone()));
     places.extend(app.series.findings().filter(|f| !f.muted).filter_map(said));
-    // Of what is in one interval, findings come first.
+    // For one interval, a finding takes precedence over a peak.
     places.sort_by_key(|(number, text)| (*number, text.starts_with("peak ")));
     places.dedup_by_key(|(number, _)| *number);
     places
 }
 
-/// Whether there is more than the timeline shows.
+/// Whether there is more than the timeline can show.
 pub fn is_needed(app: &App) -> bool {
     let room = app.size.0.saturating_sub(16);
     app.series.ends() && app.series.history().len() > usize::from(room)
 }
 
-/// The area of the cells, with as much room beside them as the timeline has.
+/// The area of the cells, with the same space beside them as in the timeline.
 fn bars(area: Rect, label: u16) -> Option<Rect> {
     let fits = !area.is_empty() && area.width >= label + 10;
     let width = area.width.saturating_sub(label + 5);
@@ -154,8 +155,7 @@ pub(crate) fn prepare(app: &App, area: Rect, label: u16) -> Calendar {
     bars(area, label).map_or_else(Calendar::default, |b| Calendar::of(app, usize::from(b.width)))
 }
 
-/// Draws it into the area that it was prepared for, with the times below where that has a second
-/// line.
+/// Draws it into the area that it was prepared for, with times below if there is a second line.
 pub(crate) fn draw(
     calendar: &Calendar,
     look: &Look,
@@ -198,7 +198,7 @@ pub(crate) fn draw(
     }
 }
 
-/// Round times below the cells that begin with them, at least eight cells apart.
+/// Round times below the cells that begin at them, at least eight cells apart.
 fn times(calendar: &Calendar, look: &Look, area: Rect, buf: &mut Buffer) {
     const DAY: u64 = 86_400;
     let step = calendar.step.as_secs().max(1);

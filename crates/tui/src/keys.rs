@@ -49,7 +49,7 @@ pub enum Action {
     Mark,
     /// Clear all marks.
     ClearMarks,
-    /// Start or stop looking into the packets of the selection.
+    /// Start or stop examining the packets of the selection.
     Lens,
     /// Start or stop writing packets of the selection to a file.
     Capture,
@@ -87,9 +87,9 @@ pub enum Action {
     MuchNewer,
     /// To the interval with the most traffic.
     Peak,
-    /// To the peak or finding before this.
+    /// To the previous peak or finding.
     PlaceBefore,
-    /// To the peak or finding after this.
+    /// To the next peak or finding.
     PlaceAfter,
     /// To the interval of the most recent configuration change.
     Event,

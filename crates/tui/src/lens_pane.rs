@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The lens: what is in the packets of the rows that were selected, below the view.
+//! The lens: the contents of packets of the selected rows, below the view.
 use std::cmp::Reverse;
 
 use ratatui::text::{Line, Span};
@@ -17,7 +17,8 @@ use model::{
 
 use crate::{app::App, look::Look, spark};
 
-/// One column: its cells, and how soon it goes when there is no room (the highest first).
+/// One column: its cells, and the order in which columns are left out for want of room (the highest
+/// rank first).
 struct Cells {
     title: &'static str,
     right: bool,
@@ -36,10 +37,10 @@ impl Cells {
     }
 }
 
-/// Columns of the bar at least, where there is one.
+/// The minimum width of the bar, if there is one.
 const BAR: usize = 6;
 
-/// Writes the pane: a headline, and as many lines as there is room for.
+/// Writes the pane: a heading, and as many lines as fit.
 pub fn prepare(app: &App, look: &Look, width: usize, height: usize) -> Vec<Line<'static>> {
     let Some((lens, sums)) = &app.lens else { return Vec::new() };
     let mut lines = vec![headline(look, lens, width)];
@@ -50,7 +51,7 @@ pub fn prepare(app: &App, look: &Look, width: usize, height: usize) -> Vec<Line<
     }
     let times = times(app, look, lens, width, height / 3);
     let height = height.saturating_sub(times.len());
-    // The headlines, and perhaps what is left.
+    // The headings, and perhaps the line for what is left out.
     let room = height.saturating_sub(2);
     let shown = if sums.len() > room { room.saturating_sub(1) } else { sums.len() };
     let (list, rest) = sums.split_at(shown);
@@ -89,14 +90,14 @@ pub fn prepare(app: &App, look: &Look, width: usize, height: usize) -> Vec<Line<
     lines
 }
 
-/// The number of lines without the titles, while a lens is open.
+/// The number of lines below the headings, while a lens is open.
 pub fn lines(app: &App) -> Option<usize> {
     let (lens, sums) = app.lens.as_ref()?;
     let ways = lens.timed.iter().flat_map(|t| t.rows.values()).flatten();
     Some(sums.len() + ways.filter(|way| !way.is_empty()).count().min(3))
 }
 
-/// How long packets take to be answered: a line for each end of the rows with most to say.
+/// Round-trip times: a line for each end of the rows with the most samples.
 fn times(app: &App, look: &Look, lens: &Lens, width: usize, most: usize) -> Vec<Line<'static>> {
     let Some(timed) = lens.timed.as_ref().filter(|t| !t.rows.is_empty()) else { return vec![] };
     let mut rows: Vec<_> = timed.rows.iter().collect();
@@ -158,7 +159,7 @@ fn headline(look: &Look, lens: &Lens, width: usize) -> Line<'static> {
     ])
 }
 
-/// What all have in common, or how many there are.
+/// The value that all have in common, or how many values there are.
 fn one_of<T>(all: impl ExactSizeIterator<Item = T>, text: impl Fn(T) -> String) -> String {
     let n = all.len();
     let mut all = all;

@@ -79,7 +79,7 @@ pub fn prepare(app: &App, area: Rect) -> Grid {
     }
     let n = m.len();
     let full: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
-    // names stay whole
+    // do not cut names
     let is_address = |i: usize| matches!(m.ends[i], End::Addr(a) if full[i] == a.to_string());
     let addresses: Vec<String> =
         (0..n).filter(|i| is_address(*i)).map(|i| full[i].clone()).collect();

@@ -17,7 +17,7 @@ pub struct Parts {
     pub side: Rect,
     /// The contents of packets, below the view and the side.
     pub lens: Rect,
-    /// All that there is, above the last minutes.
+    /// The whole recording, above the last minutes.
     pub calendar: Rect,
     /// The last minutes.
     pub timeline: Rect,
@@ -75,7 +75,7 @@ impl Parts {
             bottom(&mut rest, u16::from(area.height >= 30));
         }
         if let Some(lines) = lens.filter(|_| !view.is_text() && rest.height >= 8) {
-            // With headings, and room for a few more before anything has to move.
+            // With headings, and room for a few more lines before anything has to move.
             let wanted = u16::try_from(lines + 2).unwrap_or(u16::MAX).max(6);
             let most = rest.height / 2;
             p.lens = bottom(&mut rest, wanted.min(most));

@@ -409,11 +409,11 @@ pub fn details(app: &App, look: &Look, width: usize) -> (Vec<Span<'static>>, Vec
     (name, lines)
 }
 
-/// At most so many ids of a direction are listed, and so many echo times.
+/// The most ids of a direction, and the most echo times, that are listed.
 const LISTED: usize = 3;
 
-/// Where tunnels have an id for each direction: by which of them the selection sends and receives,
-/// and how fast their endpoints answer echo requests.
+/// For tunnels with an id for each direction: the ids by which the selection sends and receives,
+/// and how fast the endpoints answer echo requests.
 fn ways(app: &App, look: &Look, pick: Pick, width: usize) -> Vec<Line<'static>> {
     if !app.picture.tunnels.iter().any(|(tunnel, _)| is_one_way(tunnel.kind)) {
         return vec![];

@@ -262,7 +262,7 @@ pub fn ends(app: &App, look: &Look, area: Rect) -> Vec<chord::ArcLabel> {
     let mut labels: Vec<String> = m.ends.iter().map(|e| app.called(*e)).collect();
     let widest = labels.iter().map(|l| l.width()).max().unwrap_or(0);
     if usize::from(area.width) < 2 * usize::from(area.height) + 2 * widest + 4 {
-        // names stay whole
+        // do not cut names
         let is_address =
             |label: &String, end: &End| matches!(end, End::Addr(a) if *label == a.to_string());
         let addresses: Vec<String> = labels

@@ -56,7 +56,7 @@ fn title(column: Column) -> &'static str {
     }
 }
 
-/// Numbers are read from the right, and the largest first.
+/// Whether a column holds numbers, which are right-aligned and sorted largest first.
 fn is_number(column: Column) -> bool {
     matches!(
         column,
@@ -76,8 +76,8 @@ fn is_number(column: Column) -> bool {
     )
 }
 
-/// How soon it goes when there is no room: the highest first. What is wrong, and what the rows are sorted
-/// by, goes last.
+/// The order in which columns are left out for want of room: the highest first. Columns with
+/// problems, and the one that the rows are sorted by, go last.
 fn dispensable(column: Column, stays: bool) -> u8 {
     match column {
         _ if stays => 0,
@@ -89,7 +89,7 @@ fn dispensable(column: Column, stays: bool) -> u8 {
         Column::Id => 1,
         Column::Kind => 2,
         Column::Forward | Column::Reverse => 3,
-        // Whoever looks into packets asked for it.
+        // These are there because the user asked for measurements.
         Column::Total | Column::Rtt => 4,
         Column::Groups => 5,
         Column::Interface => 6,
@@ -98,7 +98,7 @@ fn dispensable(column: Column, stays: bool) -> u8 {
     }
 }
 
-/// What this column says of a row is that something is wrong.
+/// Whether this column reports a problem with a row.
 fn is_alarming(column: Column, line: &Line) -> bool {
     match column {
         Column::Dropped => line.dropped.is_some_and(|n| !n.is_zero()),
@@ -109,23 +109,23 @@ fn is_alarming(column: Column, line: &Line) -> bool {
     }
 }
 
-/// The kernel dropped something of a row, or something is missing of its tunnel.
+/// Whether the kernel dropped packets of a row, or packets of its tunnel are missing.
 fn is_losing(line: &Line) -> bool {
     [Column::Dropped, Column::SeqLost, Column::Lost]
         .into_iter()
         .any(|column| is_alarming(column, line))
 }
 
-/// How much room there is.
+/// How much space the texts may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Room {
-    /// The second address of a pair is without what it shares with the first.
+    /// Omit from the second address of a pair what it shares with the first.
     short: bool,
-    /// Numbers are without their unit.
+    /// Omit the units of numbers.
     bare: bool,
-    /// How many bytes all outer and all inner addresses share, and are without.
+    /// How many leading bytes all outer and all inner addresses share, which are omitted.
     cut: [usize; 2],
-    /// How wide a name may be.
+    /// The maximum width of a name.
     name: usize,
     /// The space between columns.
     gap: usize,
@@ -134,7 +134,7 @@ struct Room {
 impl Room {
     const AMPLE: Room = Room { short: false, bare: false, cut: [0; 2], name: usize::MAX, gap: 2 };
 
-    /// The rooms to try, the most ample first; the last one has to do.
+    /// The settings to try, the most generous first; the last one must do.
     fn all(lines: &[Line]) -> [Room; 4] {
         let shared = |pair: &dyn Fn(&Line) -> Option<Pair>| {
             let both = lines
@@ -163,7 +163,7 @@ impl Room {
     }
 }
 
-/// A pair of which at least one has a name to be shown.
+/// A pair with at least one name to show.
 fn named(app: &App, p: Pair, inner: bool, room: Room) -> Option<String> {
     if app.numeric {
         return None;
@@ -177,7 +177,7 @@ fn named(app: &App, p: Pair, inner: bool, room: Room) -> Option<String> {
     })
 }
 
-/// The groups of a row's hosts: one path where both are in it.
+/// The groups of a row's hosts: one path if both are in the same group.
 fn groups(app: &App, line: &Line, room: Room) -> String {
     let path = |group: Option<Group>| group.map_or("-", |group| app.group_path(group)).to_owned();
     match line.groups {
@@ -242,7 +242,7 @@ fn cell(app: &App, column: Column, line: &Line, room: Room) -> String {
     }
 }
 
-/// A column as it is written: its width, and a text for each line.
+/// A column as written: its width, and a text for each line.
 #[derive(Clone, Debug)]
 struct Texts {
     column: Column,
@@ -250,7 +250,7 @@ struct Texts {
     cells: Vec<String>,
 }
 
-/// All columns that have something to say.
+/// All columns that are not empty.
 fn columns(app: &App, lines: &[Line], width: usize, room: Room) -> Vec<Texts> {
     let nested = lines.iter().any(|l| l.key.innermost.is_some());
     let of_fleet = app.picture.interfaces.iter().any(|i| i.hook == HookKind::Fleet);
@@ -286,7 +286,7 @@ fn wide<'a>(columns: impl Iterator<Item = &'a Texts>, gap: usize) -> usize {
 /// The columns that fit, and the space between them.
 fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<Texts>, usize) {
     let rooms = Room::all(lines);
-    // shorter texts before fewer columns, but units go only to save what is sent each way
+    // shorten texts before leaving out columns, but omit units only to keep what is sent each way
     let stays = |column| column == app.sort || lines.iter().any(|line| is_alarming(column, line));
     let rank = |c: &Texts| dispensable(c.column, stays(c.column));
     for (i, room) in rooms.into_iter().enumerate() {
@@ -298,7 +298,7 @@ fn fitting(app: &App, lines: &[Line], width: usize) -> (Vec<Texts>, usize) {
         while wide(list.iter(), room.gap) > width
             && let Some(most) = list.iter().map(rank).max().filter(|r| *r > 0)
         {
-            list.retain(|c| rank(c) < most); // rx goes with tx
+            list.retain(|c| rank(c) < most); // rx and tx go together
         }
         return (list, room.gap);
     }
@@ -313,7 +313,7 @@ pub struct Page {
     cursor: Option<usize>,
     columns: Vec<Texts>,
     gap: usize,
-    /// The ends of each line, on the level that is shown.
+    /// The ends of each line at the level shown.
     ends: Vec<(End, End)>,
 }
 

@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(
             Theme::new(Scheme::Mono, Depth::TrueColor).colour(red),
             Color::Reset,
-            "mono is mono everywhere"
+            "mono has no colours anywhere"
         );
         let few = Theme::new(Scheme::Light, Depth::Ansi16);
         assert_eq!(few.colour(few.ground), Color::Reset);

@@ -120,7 +120,7 @@ fn change(app: &mut App, msg: Msg, now: Duration) -> Option<Effect> {
                 let sums = lens.sums();
                 (lens, sums)
             });
-            // The table has times of it.
+            // The table shows round-trip times of the lens.
             if app.view == View::Table {
                 app.refresh();
             }
@@ -426,7 +426,7 @@ impl App {
         }
     }
 
-    /// Goes to the next peak or begin of a finding, or to the last one before what is shown.
+    /// Goes to the next peak or start of a finding, or to the last one before what is shown.
     fn go_to_place(&mut self, forward: bool, now: Duration) {
         let here = self.series.number().unwrap_or(0);
         let mut places = calendar::places(self);
@@ -440,8 +440,8 @@ impl App {
                 self.go_to(number);
                 text
             }
-            None if forward => "there is no peak and no finding after this".to_owned(),
-            None => "there is no peak and no finding before this".to_owned(),
+            None if forward => "there is no later peak or finding".to_owned(),
+            None => "there is no earlier peak or finding".to_owned(),
         };
         self.say(Notice { at: now, text, bad: false });
     }
@@ -486,7 +486,7 @@ impl App {
             return self.load(reading.past, reading.snapshot);
         }
         let mut snapshot = reading.snapshot;
-        // What is measured of rows that somebody looks into, for the detectors.
+        // Retransmissions measured in examined rows, for the detectors.
         if let Some(timed) = self.lens.as_ref().and_then(|(lens, _)| lens.timed.clone()) {
             snapshot.beside = Arc::new(snapshot.beside.timed(timed));
         }

@@ -133,7 +133,7 @@ pub enum Effect {
     Theme,
     /// Redraw every cell.
     Redraw,
-    /// Look into the packets of these rows, or stop doing so.
+    /// Examine the packets of these rows, or stop doing so.
     Look(Option<Filter>),
     /// Write packets of these rows to a file, or stop doing so.
     Catch(Option<Filter>),

@@ -1255,7 +1255,7 @@ fn a_long_recording_has_a_line_of_its_peaks_and_findings() {
     assert_eq!(app.series.at(), At::Past(181));
     press(&mut app, ")");
     assert_eq!(app.series.at(), At::Past(181));
-    assert!(screen_of(&mut app).contains("there is no peak and no finding after this"));
+    assert!(screen_of(&mut app).contains("there is no later peak or finding"));
     // What fits on the timeline needs no second line.
     screen(&mut app, (300, 90));
     assert!(!screen(&mut app, (300, 90)).contains("by 2 min"));

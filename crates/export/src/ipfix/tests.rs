@@ -246,7 +246,7 @@ fn sent_means_from_this_hosts_own_addresses() {
         assert_eq!(number(r, DIRECTION), 1);
         assert_eq!(address(r, (893, VMWARE), (0, 0)), Some([10, 77, 0, 1].into()));
     }
-    assert!(read(options, 1400, &flows, None).records.is_empty(), "nobody's address is known");
+    assert!(read(options, 1400, &flows, None).records.is_empty(), "no own address is known");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn each_packet_is_exported_once() {
 }
 
 #[test]
-fn messages_fit_whatever_there_is() {
+fn messages_fit_at_any_number_of_rows() {
     let flows: Vec<Flow> = (0..1000)
         .map(|n: u32| {
             let outer = Some(pair(n.is_multiple_of(3), (n / 256) as u8, 1, n as u8));

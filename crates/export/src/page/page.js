@@ -73,8 +73,8 @@
       ? (crumb.pair[0] === a && crumb.pair[1] === b) || (crumb.pair[0] === b && crumb.pair[1] === a)
       : crumb.ends.has(a) || crumb.ends.has(b);
   };
-  // What is entered one after the other: groups, their hosts, inner addresses. Hosts elsewhere stay in
-  // their groups meanwhile; who enters a host that is in none is among inner addresses.
+  // What was entered, one after the other: groups, their hosts, inner addresses. Hosts elsewhere stay in their groups
+  // meanwhile. Entering a host without a group leads to inner addresses.
   const entered = () => new Set(state.crumbs.slice(0, 1).flatMap((c) => c.pair ?? [...c.ends]));
   const levels = () => {
     if (!grouped) return ["outer", "inner"];

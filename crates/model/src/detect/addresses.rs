@@ -13,8 +13,8 @@ use crate::flow::Tunnel;
 const CHANGES: usize = 5;
 /// An address behind this many endpoints at a time is so by design: an anycast gateway.
 const ANYCAST: usize = 4;
-/// If this many addresses alternate between the same two endpoints, these are two ways to them, such
-/// as two routers, and not as many addresses that are assigned twice.
+/// If this many addresses alternate between the same two endpoints, these are two paths to them,
+/// such as two routers, and the addresses are not assigned twice.
 const ROUTED: usize = 3;
 
 pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
@@ -85,7 +85,7 @@ fn sighting(
     let now = home.endpoint;
     let (topic, severity, text, counts) = if changes >= CHANGES {
         let mut text = format!(
-            "{address} of {tunnel} is behind {now} and {before} in turn: {changes} changes in {seconds} s"
+            "{address} of {tunnel} alternates between {now} and {before}: {changes} changes in {seconds} s"
         );
         let severity = if together >= ROUTED {
             text += &format!(", like {} other addresses: both may be routers", together - 1);
@@ -144,14 +144,14 @@ mod tests {
             [(
                 Topic::Duplicate,
                 Severity::Bad,
-                "192.168.0.9 of vxlan 7 is behind 172.16.1.3 and 172.16.1.2 in turn: 5 changes in 4 s"
+                "192.168.0.9 of vxlan 7 alternates between 172.16.1.3 and 172.16.1.2: 5 changes in 4 s"
             )]
         );
         // The address is behind both in every interval.
         let mut stage = Stage::default();
         stage.seconds(6, &[behind(2), behind(3)]);
         assert!(stage.open().iter().any(|f| f.0 == Topic::Duplicate), "{:?}", stage.open());
-        // RFC 7432: it ends when there were fewer than five changes within 180 seconds.
+        // RFC 7432: it ends once there have been fewer than five changes within 180 seconds.
         stage.seconds(190, &[behind(2)]);
         assert_eq!(stage.open(), []);
     }
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(open.len(), 3);
         assert!(open.iter().all(|f| (f.0, f.1) == (Topic::Duplicate, Severity::Note)), "{open:?}");
         assert!(open[0].2.ends_with("in 4 s, like 2 other addresses: both may be routers"));
-        // On a host that knows that the id is routed, nothing is reported.
+        // Nothing is reported on a host that knows that the id is routed.
         let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(7) };
         let red = Segment { vrf: Some("red".to_owned()), is_routed: true, ..Segment::default() };
         let segments = [(tunnel, red)].into_iter().collect();
@@ -208,7 +208,7 @@ mod tests {
             addresses: own.iter().map(|a| (*a, vec![None])).collect(),
             ..Overlay::default()
         };
-        assert_eq!(turns(has(&[client(9)]), 2), 0, "this host has it, too");
+        assert_eq!(turns(has(&[client(9)]), 2), 0, "this host has it as well");
         let vrrp = [(client(9), [0, 0, 0x5e, 0, 1, 20])].into_iter().collect();
         assert_eq!(turns(Overlay { neighbours: vrrp, ..Overlay::default() }, 2), 0, "VRRP");
         assert_eq!(turns(has(&[host(2), host(3)]), 2), 0, "two outer addresses of this host");

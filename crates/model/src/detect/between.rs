@@ -99,11 +99,11 @@ fn said(look: &Evidence<'_>, judged: &Judged) -> Option<(Severity, String)> {
         Verdict::Translated(lane, balance) => {
             let way = if lane.from == judged.lane.from {
                 format!(
-                    "{tunnel} from {from} to {} arrives at {to} as for {}",
+                    "{tunnel} from {from} to {} arrives at {to} with destination {}",
                     judged.lane.to, lane.to
                 )
             } else {
-                format!("{tunnel} from {from} arrives at {to} as from {}", lane.from)
+                format!("{tunnel} from {from} arrives at {to} with source {}", lane.from)
             };
             let (severity, lost) = match balance {
                 Balance::Lost(_) => loss(judged),
@@ -483,7 +483,7 @@ mod tests {
         let (a, b, nat) = (address(1), address(2), IpAddr::from([198, 51, 100, 4]));
         let mut world = World::new();
         world.seconds(40, &[(1, &[Sent(a, b, 1000)]), (2, &[Received(nat, b, 1000)])]);
-        let text = "vxlan 7 from node-1 arrives at node-2 as from 198.51.100.4 (address translation): all of it";
+        let text = "vxlan 7 from node-1 arrives at node-2 with source 198.51.100.4 (address translation): all of it";
         assert_eq!(world.found(), [(Severity::Note, text)]);
         world.seconds(40, &[(1, &[Sent(a, b, 1000)]), (2, &[Received(nat, b, 950)])]);
         let [(severity, text)] = world.found()[..] else { panic!("{:?}", world.found()) };
@@ -493,7 +493,7 @@ mod tests {
         let mut world = World::new();
         let service = IpAddr::from([203, 0, 113, 9]);
         world.seconds(40, &[(1, &[Sent(a, service, 1000)]), (2, &[Received(a, b, 1000)])]);
-        let text = "vxlan 7 from node-1 to 203.0.113.9 arrives at node-2 as for 10.0.0.2 (address translation): all of it";
+        let text = "vxlan 7 from node-1 to 203.0.113.9 arrives at node-2 with destination 10.0.0.2 (address translation): all of it";
         assert_eq!(world.found(), [(Severity::Note, text)]);
         // Two candidates: ambiguous.
         let (other, both) = (IpAddr::from([198, 51, 100, 5]), |n| Received(n, b, 1000));

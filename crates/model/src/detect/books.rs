@@ -34,7 +34,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     };
     let interfaces = &look.interval.interfaces;
     let mut other = vec![Count::default(); interfaces.len()];
-    // A fleet's hosts report sums by tunnel, too, and not only where a table is full.
+    // A fleet's hosts also report sums by tunnel where no table is full.
     let is_fleet = look.interval.once().is_of_fleet();
     let may_be_full = |i: u16| {
         let fill = interfaces.get(usize::from(i)).map(|i| i.fill).unwrap_or_default();
@@ -69,7 +69,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
             }
             let bad = n.packets.saturating_mul(BAD) >= seen;
             let text = format!(
-                "{{}} on {name}, {} of late, could not be counted into a row: {}",
+                "{{}} on {name} (recently {}) could not be counted into a row: {}",
                 percent(n.packets, seen),
                 stop.name()
             );
@@ -143,7 +143,7 @@ mod tests {
                 (
                     Topic::Books,
                     Severity::Note,
-                    "5 packets on eth0, 0.5 % of late, could not be counted into a row: truncated"
+                    "5 packets on eth0 (recently 0.5 %) could not be counted into a row: truncated"
                 )
             ]
         );

@@ -57,10 +57,10 @@ fn sighting(look: &Evidence<'_>, rows: &Rows, claim: &Claim, n: Claimed) -> Sigh
     let (way, tunnel, who) = (Way(claim.from, claim.to), claim.tunnel, claim.who);
     let saying = claim.saying();
     let what = match (saying, n.mtu) {
-        (Saying::TooBig, Some(mtu)) => format!("were too big: {mtu} bytes would pass"),
+        (Saying::TooBig, Some(mtu)) => format!("were too big: the MTU is {mtu} bytes"),
         (Saying::TooBig, None) => "were too big".to_owned(),
         (Saying::Prohibited, _) => "are prohibited".to_owned(),
-        (Saying::NoPort, _) => "came to a port that nobody listens on".to_owned(),
+        (Saying::NoPort, _) => "arrived at a port on which nobody listens".to_owned(),
         (Saying::TimeExceeded, _) => "exceeded their hop limit, perhaps in a loop".to_owned(),
         (Saying::Incomplete, _) => "came without some of their fragments".to_owned(),
         _ => "cannot be delivered".to_owned(),
@@ -81,7 +81,7 @@ fn sighting(look: &Evidence<'_>, rows: &Rows, claim: &Claim, n: Claimed) -> Sigh
             ..Subject::default()
         },
         since: None,
-        text: format!("{who} says by ICMP ({{}}) that packets of {tunnel} from {way} {what}"),
+        text: format!("{who} reports by ICMP ({{}}) that packets of {tunnel} from {way} {what}"),
         counts,
         stays: STAYS,
     }
@@ -119,16 +119,16 @@ mod tests {
     fn icmp_errors_name_their_sender_and_tunnel() {
         let flow = talk(2, Some((1, 9)), 5, 5);
         for (error, mtu, topic, end) in [
-            ([3, 4], Some(1400), Topic::Mtu, "were too big: 1400 bytes would pass"),
+            ([3, 4], Some(1400), Topic::Mtu, "were too big: the MTU is 1400 bytes"),
             ([3, 13], None, Topic::Unreachable, "are prohibited"),
-            ([3, 3], None, Topic::Unreachable, "came to a port that nobody listens on"),
+            ([3, 3], None, Topic::Unreachable, "arrived at a port on which nobody listens"),
             ([3, 1], None, Topic::Unreachable, "cannot be delivered"),
             ([11, 0], None, Topic::Unreachable, "exceeded their hop limit, perhaps in a loop"),
         ] {
             let mut stage = Stage { beside: said(error, mtu, 2), ..Stage::default() };
             stage.second(&[flow]);
             let text = format!(
-                "172.16.1.254 says by ICMP (3 packets) that packets of vxlan 7 from 172.16.1.1 to 172.16.1.2 {end}"
+                "172.16.1.254 reports by ICMP (3 packets) that packets of vxlan 7 from 172.16.1.1 to 172.16.1.2 {end}"
             );
             assert_eq!(stage.open(), [(topic, Severity::Bad, text.as_str())]);
             stage.beside = Beside::default();

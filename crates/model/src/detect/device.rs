@@ -43,7 +43,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
     }
     let sighting = |(place, (from, n)): (Subject, (IpAddr, Count))| {
         let text = format!(
-            "{} arrives, from {from} and perhaps others, and no device here takes it: {{}}",
+            "{} arrives, from {from} and perhaps others, and no device here accepts it: {{}}",
             place.tunnel?
         );
         Some(Sighting {
@@ -93,7 +93,7 @@ mod tests {
             [(
                 Topic::NoDevice,
                 Severity::Bad,
-                "vxlan 7 arrives, from 172.16.1.2 and perhaps others, and no device here takes it: 5 packets"
+                "vxlan 7 arrives, from 172.16.1.2 and perhaps others, and no device here accepts it: 5 packets"
             )]
         );
     }
@@ -117,9 +117,9 @@ mod tests {
         let both = vec![device(Some(8), true), device(Some(7), true)];
         assert_eq!(staged(both, host(1)).open(), []);
         let all = vec![device(Some(8), true), device(None, true)];
-        assert_eq!(staged(all, host(1)).open(), [], "one that takes all ids");
+        assert_eq!(staged(all, host(1)).open(), [], "one that accepts all ids");
         assert_eq!(staged(vec![], host(1)).open(), [], "no device: another program may");
         let passes = staged(vec![device(Some(8), true)], host(9));
-        assert_eq!(passes.open(), [], "it is not for this host");
+        assert_eq!(passes.open(), [], "not addressed to this host");
     }
 }

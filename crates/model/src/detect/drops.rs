@@ -54,8 +54,8 @@ fn is_usual(name: &str) -> bool {
 /// Reasons that the kernel also counts in a device's `rx_dropped`.
 const COUNTED: [&str; 3] = ["UNHANDLED_PROTO", "CPU_BACKLOG", "UNHANDLED_PROTO_L3"];
 
-/// The packets of one finding, and whether they were dropped at a watched interface, where they are
-/// as on the wire.
+/// The packets of one finding, and whether they were dropped at a watched interface, where they
+/// look as they do on the wire.
 #[derive(Default)]
 struct Lost {
     count: Count,
@@ -232,7 +232,7 @@ fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, lost: &Lost) -> S
     let text = match (topic, place.outer_to) {
         (Topic::NoDevice, _) => {
             format!(
-                "{tunnel} arrives and no device {} takes it: the kernel dropped {many}{device}",
+                "{tunnel} arrives and no device {} accepts it: the kernel dropped {many}{device}",
                 if look.interval.once().is_of_fleet() { "there" } else { "here" }
             )
         }
@@ -421,7 +421,7 @@ mod tests {
                 "VXLAN_VNI_NOT_FOUND",
                 Topic::NoDevice,
                 Severity::Bad,
-                "vxlan 7 arrives and no device here takes it: the kernel dropped 5 packets at eth0",
+                "vxlan 7 arrives and no device here accepts it: the kernel dropped 5 packets at eth0",
             ),
             (
                 "VXLAN_ENTRY_EXISTS",

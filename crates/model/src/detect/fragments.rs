@@ -20,7 +20,7 @@ pub(super) fn find(look: &Evidence<'_>) -> Vec<Sighting> {
         let (End::Addr(from), End::Addr(to)) = (f.from, f.to) else { return None };
         let share = percent(f.fragments.packets, f.all.packets);
         let text = format!(
-            "{from} sends {} in fragments to {to}, {{}}, {share} of late: the underlay's MTU leaves no room for the tunnel",
+            "{from} sends {} to {to} in fragments ({{}}, recently {share}): the underlay's MTU leaves no room for the tunnel",
             f.tunnel
         );
         (f.fragments.packets >= LEAST).then(|| Sighting {

@@ -67,7 +67,7 @@ fn message(look: &Evidence<'_>, claim: &Claim, n: Claimed, is_row: bool) -> Sigh
             if is_row { Severity::Bad } else { Severity::Note },
             "error_indication_pkts",
             format!(
-                "{who} says by error indications ({{}}) that it does not know {tunnel}, which {} sends to",
+                "{who} reports by error indications ({{}}) that it does not know {tunnel}, which {} sends to",
                 claim.from
             ),
         ),
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn an_unknown_tunnel_with_traffic_is_bad_and_a_move_is_a_note() {
         let error = contract::GTPU_ERROR as u8;
-        let indication = "172.16.1.2 says by error indications (1 packet) that it does not know gtpu 4660, which 172.16.1.1 sends to";
+        let indication = "172.16.1.2 reports by error indications (1 packet) that it does not know gtpu 4660, which 172.16.1.1 sends to";
         for (flows, severity) in [(&[flow()][..], Severity::Bad), (&[], Severity::Note)] {
             let beside = said(&[(error, 1, 2, Some(0x1234))]);
             let mut stage = Stage { beside, ..Stage::default() };

@@ -31,7 +31,7 @@ struct Rule {
 /// Limit on the lines read: each new finding is compared with all of them.
 const MOST: usize = 1000;
 
-/// The known findings.
+/// The list of known findings.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Vec<Rule>);
 
@@ -66,9 +66,9 @@ impl Known {
                             "`until` takes one day at the end of the line".to_owned(),
                         ));
                     };
-                    let day: Date = day
-                        .parse()
-                        .map_err(|_| wrong(format!("`{day}` is no day: write it as 2026-12-24")))?;
+                    let day: Date = day.parse().map_err(|_| {
+                        wrong(format!("`{day}` is not a day: write it as 2026-12-24"))
+                    })?;
                     end_of(day)
                 }
             };
@@ -166,7 +166,7 @@ mod tests {
         assert!(wrong("\nquiet").starts_with("line 2: there is no finding `quiet`: it is one of"));
         assert_eq!(
             wrong("silent until tomorrow"),
-            "line 1: `tomorrow` is no day: write it as 2026-12-24"
+            "line 1: `tomorrow` is not a day: write it as 2026-12-24"
         );
         assert!(wrong("silent vni:x").starts_with("line 1: "));
         assert!(parse(&"silent host:10.0.0.1\n".repeat(super::MOST)).is_ok());

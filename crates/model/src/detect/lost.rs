@@ -67,7 +67,7 @@ fn sighting(look: &Evidence<'_>, at: &Stream, n: Numbered) -> Sighting {
         },
         since: None,
         text: format!(
-            "{{}} of {tunnel} from {way} are missing by their numbers, {share} of late: lost {where_to}{also}"
+            "{{}} of {tunnel} from {way} are missing by sequence number (recently {share}): lost {where_to}{also}"
         ),
         counts: BTreeMap::from([
             ("duplicates", n.duplicate),
@@ -116,8 +116,8 @@ mod tests {
         let mut stage =
             Stage { beside: of(&[(1, late), (2, numbered(40, 4))]), ..Stage::default() };
         stage.second(&[esp]);
-        let text = "10 packets of esp from 172.16.1.2 to 172.16.1.1 are missing by their numbers, \
-                    10.0 % of late: lost before they got here (2 packets came late, 1 packet came twice)";
+        let text = "10 packets of esp from 172.16.1.2 to 172.16.1.1 are missing by sequence number \
+                    (recently 10.0 %): lost before they got here (2 packets came late, 1 packet came twice)";
         assert_eq!(stage.open(), [(Topic::Lost, Severity::Bad, text)]);
         stage.beside = of(&[(2, numbered(40, 0)), (3, numbered(10, 0))]);
         stage.seconds(31, &[esp]);

@@ -264,8 +264,8 @@ impl Past {
         self.forget();
     }
 
-    /// Connections that were requested by this host and not answered. An answer in another row
-    /// counts.
+    /// Connections requested by this host and not answered. An answer in another row counts as
+    /// well.
     fn take_handshakes(&mut self, interval: &Interval) {
         let counts = |id| {
             let place = interval.interfaces.iter().position(|i| i.id == id);
@@ -288,7 +288,7 @@ impl Past {
         }
     }
 
-    /// Whose echo requests are answered. An answer counts for all requests of its interval.
+    /// Whether echo requests are answered. An answer counts for all requests of its interval.
     fn take_echoes(&mut self, interval: &Interval) {
         let now = self.now();
         let of = |saying| interval.beside.claims().iter().filter(move |c| c.0.saying() == saying);

@@ -156,7 +156,7 @@ mod tests {
                 _ if sent => asked(&syn, Hook::Tx, 1, 0),
                 _ => Beside::default(),
             };
-            assert!(second > 10 || stage.open().is_empty(), "it may be answered yet");
+            assert!(second > 10 || stage.open().is_empty(), "an answer may still come");
             stage.second(if sent { std::slice::from_ref(&syn) } else { &[] });
         }
         let text = "nothing has come back from 172.16.1.2 by vxlan 7 for 15 s, and 5 packets went there \
@@ -211,12 +211,12 @@ mod tests {
         assert_eq!(stage.open().len(), 1);
         stage.second(&[talk(2, Some((1, 2)), 0, 1)]);
         stage.seconds(11, &[]);
-        assert_eq!(stage.open(), [], "it answers, whoever asked");
+        assert_eq!(stage.open(), [], "any answer counts");
         let mut stage = Stage::default();
         stage.seconds(5, &[talk(2, Some((1, 2)), 1, 1)]);
         stage.seconds(11, &[talk(2, Some((1, 2)), 1, 0)]);
         stage.seconds(140, &[]);
-        assert_eq!(stage.open(), [], "nobody wants to know any more");
+        assert_eq!(stage.open(), [], "nothing is sent any more");
     }
 
     #[test]

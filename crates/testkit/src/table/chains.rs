@@ -264,7 +264,7 @@ const TAGS: &[fn(Frame) -> Frame] = &[
 ];
 
 /// A tunnel with more inside than any real packet has: levels of tunnels, each with tags and
-/// extension headers up to and beyond the limits; `pick` chooses a number below its argument.
+/// extension headers up to and beyond the limits. `pick` returns a number below its argument.
 /// Returns the frame, its outer ends and its outermost tunnel.
 pub fn deep(pick: &mut dyn FnMut(usize) -> usize) -> (Frame, Ends, Tunnel) {
     let outer = [O4, O6][pick(2)];
@@ -354,7 +354,7 @@ pub(super) fn cases() -> Vec<Case> {
     all
 }
 
-/// What an inner Ethernet header can carry other than IP directly.
+/// What an inner Ethernet header can carry before or instead of IP.
 fn ethernet_insides(c: &Carrier, v6: bool) -> Vec<Case> {
     let o = if v6 { O6 } else { O4 };
     let start = || (c.add)(pkt().eth().ip(o)).eth();

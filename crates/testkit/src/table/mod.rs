@@ -66,7 +66,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The row's key with this inside, and the direction of the packet in that row.
+    /// The row's key with this payload, and the direction of the packet in that row.
     pub fn key(&self, inside: Inner, swapped: bool) -> (Key, usize) {
         let key = Key {
             outer: Some(if swapped {
@@ -83,7 +83,7 @@ impl Answer {
         (key, usize::from(swapped))
     }
 
-    /// The row's key, with `Inner::Proto(none)` if any inside is accepted, and the packet's
+    /// The row's key, with `Inner::Proto(none)` if any payload is accepted, and the packet's
     /// direction.
     pub fn row(&self) -> (Key, usize) {
         let (inner, inner_order) = match self.inside {

@@ -375,7 +375,7 @@ fn inside() -> Vec<Case> {
         .odd(),
         row("inside: twelve tags", tags.ip(I4).tcp(), O4, &[vx], deep),
         row("inside: twelve extension headers", extensions.tcp(), O4, &[vx], deep),
-        // more headers than the kernel's limit on tail calls: BREAKING B6
+        // more headers than the kernel's limit on tail calls
         row("inside: three levels with tags and options", levels(3), O4, &[vx; 4], M4),
         row("inside: five levels with tags and options", levels(5), O4, &[vx; 4], deep),
         // a false friend inside a tunnel is simply the inside of that tunnel
