@@ -3,10 +3,10 @@
 //! vSwitch (written there by OVN, Kube-OVN and Antrea), OVN, Cilium and FRR; Docker and a container
 //! runtime (CRI) if the user says so.
 //!
-//! A separate process queries them: `tmon ask`, which connects, gives up everything, and prints the
+//! A separate process queries them: `tmon ask` connects, gives up all privileges, and prints the
 //! answers. The reader, which may neither create sockets nor start anything, has its runner start
-//! it every minute, and never waits. Whatever a service answers, or if it never does, it costs that
-//! process a bounded amount of time, bytes and names.
+//! that process every minute, and never waits for it. Whatever a service answers, and even if it
+//! never does, the query takes a bounded amount of time, bytes and names.
 mod cilium;
 mod cri;
 mod docker;
@@ -40,14 +40,14 @@ use model::units::sanitize;
 pub(crate) use ovs::{OVS, OvsTunnels, ovs_tunnels};
 use said::{MOST_NAMES, Said};
 
-/// Limit on all answers together, the interval between queries, and how soon it is noticed that
-/// somebody has come.
+/// Limit on the time for all answers together, limit on their bytes, the interval between queries,
+/// and how soon a new or missing service is noticed.
 const ALL: Duration = Duration::from_secs(10);
 const MOST_ANSWERS: usize = 64 << 20;
 const LATER: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(5);
 
-/// Where a name may come from here, who knows it best first.
+/// The sources of names here, the most reliable first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 enum Service {
     Cni,
@@ -78,7 +78,7 @@ impl Service {
 /// A question that a service answers.
 type Question = fn(Line) -> io::Result<Said>;
 
-/// The services that are asked because they are there, and where.
+/// The services that are queried if their sockets exist.
 const ALWAYS: [(Service, &str, Question); 6] = [
     (Service::Cilium, "/run/cilium/cilium.sock", cilium::pods),
     (Service::Cilium, "/run/cilium/cilium.sock", cilium::nodes),
@@ -88,18 +88,18 @@ const ALWAYS: [(Service, &str, Question); 6] = [
     (Service::Frr, "/run/frr/bgpd.vty", frr::neighbours),
 ];
 
-/// Stands for the socket of whichever container runtime is there.
+/// Stands for the socket of whichever container runtime is running.
 pub const ANY_CRI: &str = "auto";
 
-/// What is asked of whom.
+/// Which services and files to query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services {
     /// Docker's socket, or that of a compatible service.
     pub docker: Option<PathBuf>,
     /// The socket of a container runtime, or [`ANY_CRI`].
     pub cri: Option<PathBuf>,
-    /// Folders with files of container runtimes, for a reader that cannot read them itself: they were
-    /// not there when it gave up all others.
+    /// Folders with files of container runtimes that a reader cannot read itself, because they did
+    /// not exist when it confined itself.
     pub files: Vec<PathBuf>,
 }
 
@@ -107,15 +107,15 @@ pub struct Services {
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Answers {
     told: Vec<(Service, Said)>,
-    /// Who has none, and why.
+    /// The services without an answer, and why.
     silent: Vec<String>,
-    /// The size of what was told.
+    /// The size of the answers.
     #[serde(skip)]
     bytes: usize,
 }
 
 impl Services {
-    /// Whom there is to ask, now: sockets and folders. Whom the user named is always asked.
+    /// The sockets and folders that exist now, and those named by the user even if they do not.
     fn there(&self) -> Vec<PathBuf> {
         let named = self.docker.iter().chain(&self.cri).cloned();
         let sockets = ALWAYS.iter().map(|(_, path, _)| PathBuf::from(path));
@@ -123,7 +123,7 @@ impl Services {
         named.chain(others.filter(|path| path.exists())).collect()
     }
 
-    /// Each question, and where to ask it.
+    /// Each question, and where to send it.
     fn questions(&self) -> Vec<(Service, PathBuf, Question)> {
         let there = ALWAYS.iter().filter(|(_, path, _)| Path::new(path).exists());
         let there = there.map(|(service, path, question)| (*service, path.into(), *question));
@@ -172,11 +172,11 @@ impl Services {
 }
 
 impl Answers {
-    /// Adds what a service said, or why it said nothing.
+    /// Adds a service's answer, or why there is none.
     fn add(&mut self, service: Service, path: &Path, mut told: io::Result<Said>) {
         told.iter_mut().for_each(Said::cut);
         match told {
-            // So that what one says does not push out what others say.
+            // One service's names must not crowd out those of others.
             Ok(told) if self.bytes + told.bytes() > MOST_ANSWERS => {
                 let name = service.source().name();
                 let most = MOST_ANSWERS >> 20;
@@ -193,7 +193,7 @@ impl Answers {
                 let name = service.source().name();
                 let why = match e.kind() {
                     io::ErrorKind::TimedOut => format!("no answer in {} s", PATIENCE.as_secs()),
-                    io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
+                    io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
                     _ => e.to_string().chars().take(MOST_REASON).collect(),
                 };
                 self.silent.push(format!("{name} has no names: {}: {why}", path.display()));
@@ -213,8 +213,9 @@ impl Answers {
         }
     }
 
-    /// As the reader keeps them: of several services the one that knows it best. An address for
-    /// which a service has two names is ambiguous, and has none of it.
+    /// The names as the reader keeps them: if several services know an address, that of the most
+    /// reliable one. An address for which one service has two names is ambiguous and gets none from
+    /// it.
     fn known(mut self) -> ServiceNames {
         self.told.sort_by_key(|(service, _)| *service);
         let mut known = ServiceNames::default();
@@ -237,10 +238,10 @@ impl Answers {
     }
 }
 
-/// As long as a reason may be, in characters.
+/// The maximum length of a reason, in characters.
 const MOST_REASON: usize = 160;
 
-/// Names, none for addresses that have two.
+/// Names by address; `None` for addresses with two names.
 type Unambiguous = HashMap<IpAddr, Option<String>>;
 
 fn note(all: &mut Unambiguous, named: Vec<(IpAddr, String)>) {
@@ -250,7 +251,7 @@ fn note(all: &mut Unambiguous, named: Vec<(IpAddr, String)>) {
     }
 }
 
-/// Adds what nobody else has said.
+/// Adds names for addresses that have none yet.
 fn merge(into: &mut HashMap<IpAddr, HostName>, all: Unambiguous, from: NameSource) {
     for (address, name) in all {
         if let Some(name) = name {
@@ -267,7 +268,7 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// Prepares it, also for services that come later. To be called before there are threads.
+    /// Prepares it, also for services that appear later. To be called before there are threads.
     pub fn start(services: Services) -> Option<Asker> {
         let mut command = vec![std::env::current_exe().ok()?.into(), "ask".into()];
         for (flag, path) in [("--docker", &services.docker), ("--cri", &services.cri)] {
@@ -278,12 +279,12 @@ impl Asker {
         for folder in &services.files {
             command.extend(["--files".into(), folder.into()]);
         }
-        // Without it there are only fewer names.
+        // If it cannot start, there are merely fewer names.
         let runner = Runner::start(vec![command]).ok()?;
         Some(Asker { runner, services })
     }
 
-    /// Asks once, if there is anybody.
+    /// Queries once, if there is anything to query.
     pub fn ask(&self) -> Option<ServiceNames> {
         if self.services.there().is_empty() {
             return None;
@@ -299,8 +300,8 @@ impl Asker {
         Some(answers.map_or_else(nothing, Answers::known))
     }
 
-    /// Queries again every minute, and soon after somebody comes or goes, until the program ends.
-    /// Names that disappear are forgotten.
+    /// Queries again every minute, and soon after a service appears or disappears, until the
+    /// program ends. Names that disappear are forgotten.
     pub fn follow(&self, names: &Names) {
         let (mut there, mut asked) = (self.services.there(), Instant::now());
         loop {
@@ -376,7 +377,7 @@ mod tests {
         service([text.as_bytes(), &[0; 4]].concat())
     }
 
-    /// An HTTP service, which hangs up behind its answer.
+    /// An HTTP service that closes the connection after its answer.
     fn http_says(body: &str) -> Line {
         http_answers("200 OK", body)
     }
@@ -392,7 +393,7 @@ mod tests {
         Line::over(socket)
     }
 
-    /// As the agent of Cilium 1.14 does.
+    /// Answers like the agent of Cilium 1.14.
     const CILIUM: &str = r#"[{"cidr":"10.0.1.5/32","hostIP":"192.0.2.7","identity":4711,
         "metadata":{"name":"cart-0","namespace":"shop","source":"k8s"}},
         {"cidr":"fd00::1:5/128","identity":4711,"metadata":{"name":"cart-0","namespace":"shop","source":"k8s"}},
@@ -404,7 +405,8 @@ mod tests {
         "ipv6":{"enabled":false}},"secondary-addresses":null},
         {"name":"east/node-b","primary-address":{"ipv4":{"ip":"192.0.2.7"}},"secondary-addresses":[{"ip":"192.0.2.8"}]},
         {"name":"bare"}],"nodes-removed":null,"self":"node-a"}"#;
-    /// As ovsdb-server does for OVN 23.03: ports of Kube-OVN, OVN-Kubernetes and Neutron, and a router's.
+    /// Answers like ovsdb-server for OVN 23.03: ports of Kube-OVN, OVN-Kubernetes and Neutron, and
+    /// a router's.
     const OVN: &str = r#"{"id":0,"error":null,"result":[{"rows":[
         {"logical_port":"web-0.shop","mac":"0a:58:0a:10:00:05 10.16.0.5","external_ids":["map",[["ls","ovn-default"],["pod","shop/web-0"]]]},
         {"logical_port":"shop_cart-0","mac":["set",["0a:58:0a:f4:00:05 10.244.0.5 fd00::5","unknown"]],"external_ids":["map",[["namespace","shop"],["pod","true"]]]},
@@ -418,9 +420,9 @@ mod tests {
         {"rows":[{"name":"0a1b","hostname":"compute-1"},{"name":"2c3d","hostname":""}]},
         {"rows":[{"chassis_name":"0a1b","ip":"192.0.2.11"},{"chassis_name":"2c3d","ip":"192.0.2.12"}]}]}"#;
 
-    /// All answers in order, as texts.
+    /// All answers in order, as text.
     fn shown(answers: Answers) -> (Vec<String>, Vec<String>, Vec<String>) {
-        // Pass them from one process to the other.
+        // Pass them from one process to the other, as in reality.
         let bytes = serde_json::to_vec(&answers).expect("JSON");
         let answers: Answers = serde_json::from_slice(&bytes).expect("the same");
         let known = answers.known();
@@ -488,7 +490,7 @@ mod tests {
             [
                 "10.0.1.5 shop/cart-0 cilium",
                 "10.10.0.2 shop/cart ovs",
-                "10.16.0.5 shop/web-0 ovn", // which knows it better than Open vSwitch
+                "10.16.0.5 shop/web-0 ovn", // which takes precedence over Open vSwitch
                 "10.244.0.1 rtos-a ovn",
                 "10.244.0.5 shop/cart-0 ovn",
                 "10.5.0.9 db ovn",
@@ -528,7 +530,7 @@ mod tests {
                  {"_uuid":["uuid","i6"],"name":"eth0","type":"","options":["map",[]]}]}],"error":null}"#;
 
     #[test]
-    fn tunnels_of_open_vswitch_are_found_with_what_they_leave_by() {
+    fn tunnels_of_open_vswitch_are_found_with_their_underlays() {
         let OvsTunnels { tunnels, bridges } = ovs::tunnels(service(BRIDGES.into())).expect("OVS");
         let text = |t: &TunnelDevice| {
             let or = |a: Option<IpAddr>| a.map_or("-".to_owned(), |a| a.to_string());
@@ -548,7 +550,7 @@ mod tests {
         assert!(bridges["br-int"].is_empty());
     }
 
-    /// Each question, to who answers like this.
+    /// Every question, sent to services that give this answer.
     fn each(says: &str) -> [(Service, io::Result<Said>); 8] {
         [
             (Service::Ovs, ovs::ports(service(says.into()))),
@@ -571,7 +573,7 @@ mod tests {
         let busy = http_answers("503 Service Unavailable", "\"agent not ready\"");
         let e = docker::containers(busy).expect_err("busy").to_string();
         assert_eq!(e, "503 Service Unavailable");
-        // One that says too much does not push out the others.
+        // A service with too many names does not crowd out the others.
         let says = |n: u32, name: &str| {
             let of = |n: u32| (Ipv4Addr::from_bits(n).into(), name.to_owned());
             Said::inner((0..n).map(of))
@@ -650,7 +652,7 @@ mod tests {
             Ok(Said::inner([a, b].map(|name| (address, name.to_owned())).into_iter()))
         };
         assert!(answers([(Service::Ovs, two("a", "b"))]).known().inner.is_empty());
-        // But one of another service.
+        // But a name of another service is used.
         let told = answers([(Service::Docker, two("c", "c")), (Service::Ovs, two("a", "b"))]);
         assert_eq!(told.known().inner[&address].name, "c");
     }

@@ -335,7 +335,7 @@ fn tcx(program: BorrowedFd<'_>, hook: Hook, ifindex: u32) -> io::Result<OwnedFd>
     loop {
         left -= 1;
         match tcx_beside(program, hook, ifindex) {
-            // The program that ours should follow went away in between.
+            // The program that ours should follow disappeared in between.
             Err(e) if left > 0 && e.raw_os_error() == Some(libc::ENOENT) => {}
             linked => return linked,
         }

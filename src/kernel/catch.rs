@@ -127,7 +127,7 @@ struct Place {
     name: String,
     description: String,
     link: u16,
-    /// The meaning of UDP ports on it, if packets are looked into.
+    /// The meaning of UDP ports on it, if packets are examined.
     ports: Option<Box<contract::ports>>,
     /// Its interface blocks, by link type.
     blocks: Vec<(u16, u32)>,

@@ -669,7 +669,7 @@ mod tests {
         };
         assert_eq!(of(u64::MAX).0, Mark::Ok);
         assert_eq!(of(1 << 39 | 1 << 38 | 1 << 12).0, Mark::Ok);
-        assert_eq!(of(1 << 21 | 1 << 12).0, Mark::Ok, "CAP_SYS_ADMIN may load, too");
+        assert_eq!(of(1 << 21 | 1 << 12).0, Mark::Ok, "CAP_SYS_ADMIN may load as well");
         let alone = of(1 << 21);
         assert!(
             alone.0 == Mark::Ok && alone.1.contains("clsact also needs CAP_NET_ADMIN"),
@@ -710,7 +710,11 @@ mod tests {
         let of = |mode: &str, refused| {
             lines(|l| seccomp(l, &format!("Name:\tx\nSeccomp:\t{mode}\n"), refused))
         };
-        assert_eq!(of("0", Some(Errno::EPERM)), [("seccomp", Mark::Ok)], "that is no filter's");
+        assert_eq!(
+            of("0", Some(Errno::EPERM)),
+            [("seccomp", Mark::Ok)],
+            "this error is not a filter's"
+        );
         assert_eq!(of("2", None), [("seccomp", Mark::Ok)]);
         assert_eq!(of("2", Some(Errno::ENOSYS)), [("seccomp", Mark::Fail)]);
         assert_eq!(lines(|l| seccomp(l, "", None)), [("seccomp", Mark::Warn)]);

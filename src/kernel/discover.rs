@@ -146,9 +146,10 @@ impl NetnsView {
         Ok(scene)
     }
 
-    /// The tunnels of Open vSwitch's userspace datapath, which has no devices for them. It is asked, and
-    /// that is a help, not a condition. What the kernel's datapath carries has a device of the same
-    /// kind and port. A route that leads to a bridge of its own leads to the interface in that bridge.
+    /// The tunnels of Open vSwitch's userspace datapath, which has no devices for them; none if it
+    /// does not answer. Tunnels of its kernel datapath are left out: they have a device of the same
+    /// kind and port. If a route leads to one of its bridges, the underlay is the interface in that
+    /// bridge.
     pub fn userspace_tunnels(&self, netlink: &mut Netlink) -> Vec<FoundTunnel> {
         let asked::OvsTunnels { tunnels, bridges } = asked::ovs_tunnels().unwrap_or_default();
         let is_here = |d: &TunnelDevice| {
@@ -558,7 +559,7 @@ mod tests {
         assert_eq!(overlaps(&[1, 3, 4, 5]), [(1, 3), (4, 3), (5, 4)]);
         assert_eq!(overlaps(&[6, 7]), [(6, 7)], "a bridge and a port");
         assert_eq!(overlaps(&[8, 9]), [(9, 8)], "both ends of a pair");
-        assert_eq!(overlaps(&[1, 99]), [], "one that went away");
+        assert_eq!(overlaps(&[1, 99]), [], "one that is gone");
     }
 
     #[test]
@@ -605,14 +606,18 @@ mod tests {
         };
         let here = [51820, 51821].into();
         let moved: Vec<_> = there.moved_from(&here).map(|d| (d.ifindex, d.master)).collect();
-        assert_eq!(moved, [(1, None)], "the second is at home, the third's socket is elsewhere");
+        assert_eq!(
+            moved,
+            [(1, None)],
+            "the second is in its own namespace, the third's socket is elsewhere"
+        );
     }
 
     #[test]
     fn circular_stacks_end() {
         let links = vec![over(link(1, "a", "macvlan"), 2), over(link(2, "b", "macvlan"), 1)];
         let ring = NetnsView { links, ..NetnsView::default() };
-        assert_eq!(ring.overlaps(&[1]).len(), 1, "it is above itself, which only ends");
+        assert_eq!(ring.overlaps(&[1]).len(), 1, "it is above itself, and the search ends");
     }
 
     fn names(wanted: &[&str]) -> Result<Vec<String>> {
@@ -625,7 +630,7 @@ mod tests {
         assert_eq!(names(&["eth*"]).expect("two"), ["eth0", "eth1"]);
         assert_eq!(names(&["bond?", "eth0", "eth*"]).expect("three"), ["eth0", "eth1", "bond0"]);
         assert_eq!(
-            names(&["tap[0]"]).expect("by its name, though it is a pattern, too"),
+            names(&["tap[0]"]).expect("by its name, although it is also a pattern"),
             ["tap[0]"]
         );
         assert_eq!(
@@ -739,7 +744,7 @@ mod tests {
         let mut other = link(53, "br0.20", "vlan");
         (other.lower, other.master) = (Some(bridge), Some(52));
         s.links.push(other);
-        assert_eq!(called(&s), [format!("vxlan {id}: bridge br0")], "which one is not told");
+        assert_eq!(called(&s), [format!("vxlan {id}: bridge br0")], "ambiguous");
     }
 
     #[test]

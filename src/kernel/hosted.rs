@@ -96,8 +96,8 @@ impl Cached {
 /// Names, and when they were assigned.
 type GivenNames = HashMap<IpAddr, (SystemTime, HostName)>;
 
-/// All names in folders such as [`FOLDERS`]. `pods` has pods by the ids of their containers, for those
-/// of which only the id is in a file.
+/// All names in folders such as [`FOLDERS`]. `pods` gives pods by the ids of their containers, for
+/// files that contain only the id.
 pub fn names<'a>(
     folders: impl Iterator<Item = &'a Path>,
     pods: impl FnOnce() -> HashMap<String, String>,

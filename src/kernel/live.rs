@@ -285,8 +285,8 @@ impl Live {
         }
     }
 
-    /// What the namespace with this inode number is called, where drops are looked at in it; `None` for
-    /// the caller's.
+    /// The name of a namespace whose drops are watched, by its inode number; `None` for the
+    /// caller's.
     pub(super) fn dropped_in(&self, netns: u32) -> Option<&str> {
         self.drops.as_ref()?.namespaces.get(&netns)?.name.as_deref()
     }
@@ -463,7 +463,8 @@ impl Live {
         Some(counters)
     }
 
-    /// Finds whose drops count: those of this namespace, and of those that contain its tunnel devices.
+    /// Determines whose drops count: those of this namespace and of those that contain its tunnel
+    /// devices.
     fn scope(&mut self, space: usize, scene: &NetnsView) -> Result<()> {
         let (Some(dropping), Some(Some(s))) = (&mut self.drops, self.spaces.get_mut(space)) else {
             return Ok(());
@@ -557,7 +558,7 @@ impl Live {
         }
     }
 
-    /// What a prober has seen in packets so far.
+    /// What a prober has found in packets so far.
     ///
     /// # Errors
     /// The kernel cannot read it.
@@ -995,7 +996,7 @@ impl Dropping {
     }
 }
 
-/// How many may be watched when so many match; the error says that this is too few.
+/// The number of interfaces that may be watched when this many match; an error if that is too few.
 fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     if meant > most {
         bail!("{meant} interfaces match, but at most {most} can be watched at once: name fewer");
@@ -1013,8 +1014,8 @@ fn enough(meant: usize, most: usize, config: &Config) -> Result<usize> {
     Ok(most.min(room).min(fitting(meant, memory, address_space())?))
 }
 
-/// How many fit into the address space, if that is limited: otherwise tables that fill up would end
-/// the program in the middle of a reading.
+/// How many interfaces fit into the address space if it is limited: otherwise tables that fill up
+/// would end the program in the middle of a reading.
 fn fitting(meant: usize, memory: u64, space: Option<u64>) -> Result<usize> {
     let Some(space) = space else { return Ok(usize::MAX) };
     let room = usize::try_from(space / memory.max(1)).unwrap_or(usize::MAX);

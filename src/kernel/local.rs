@@ -78,7 +78,7 @@ fn start(run: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
     thread::Builder::new().name("tmon-names".to_owned()).spawn(run).ok()
 }
 
-/// What files of container runtimes say.
+/// The names in files of container runtimes.
 fn hosted_names() -> HashMap<IpAddr, HostName> {
     hosted::names(hosted::FOLDERS.iter().map(Path::new), || {
         pods::containers(&HashSet::new()).by_container(Path::new(pods::LOGS))
@@ -110,9 +110,9 @@ fn follow(names: &Names, own: &HashMap<IpAddr, HostName>) {
 /// The names of addresses, and what ids stand for.
 type OwnNames = (HashMap<IpAddr, HostName>, HashMap<u32, Option<Segment>>);
 
-/// The addresses of the interfaces here and in other namespaces: of those of pods and containers, what
-/// these are called, otherwise `eth0`, `tenant-a/veth0`. And what the ids of tunnel devices stand for;
-/// `None` for those that stand for several things.
+/// The addresses of interfaces here and in other namespaces, with the names of pods and containers,
+/// or else of the interfaces: `eth0`, `tenant-a/veth0`. And what the ids of tunnel devices stand
+/// for; `None` for those that stand for several things.
 fn own_names(named: Vec<(String, Netns)>, containers: Containers) -> OwnNames {
     let mut found: HashMap<IpAddr, Option<HostName>> = HashMap::new();
     let mut segments: HashMap<u32, Option<Segment>> = HashMap::new();
@@ -136,7 +136,7 @@ fn own_names(named: Vec<(String, Netns)>, containers: Containers) -> OwnNames {
             };
             let device = HostName { name, from: NameSource::Interface };
             let name = called.cloned().unwrap_or(device);
-            // Two of different names have it: it is ambiguous.
+            // If two names differ, the address is ambiguous.
             let known = found.entry(address).or_insert_with(|| Some(name.clone()));
             known.take_if(|known| *known != name);
         }

@@ -19,8 +19,8 @@ use model::units::sanitize;
 /// How often to retry a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Takes a lock, or returns `None` if others have held it for as long as `patience`. `how` is one
-/// of the non-blocking operations.
+/// Takes a lock, or returns `None` if others hold it for longer than `patience`. `how` is one of
+/// the non-blocking operations.
 ///
 /// # Errors
 /// The file cannot be locked at all.

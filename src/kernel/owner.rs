@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! /run/tmon/1-2-17-18         netns cookie, ifindex, numbers of both programs; locked by the owner
-//! /run/tmon/1-2-17-18-kept    the same of `tmon attach`, which ends before its programs do
-//! /run/tmon/1-2-qdisc         a clsact qdisc is made here that has no filter yet
+//! /run/tmon/1-2-17-18-kept    the same for `tmon attach`, which ends before its programs do
+//! /run/tmon/1-2-qdisc         a clsact qdisc is being created here and has no filter yet
 //! ```
 //!
 //! The kernel releases the lock of a process that is killed. If the folder is not available

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Counting with no process: programs, tables and links that stay in a bpffs.
+//! Counting without a process: programs, tables and links that stay in a bpffs.
 //!
 //! ```text
 //! /sys/fs/bpf/tmon/v2/1-2-eth0/   layout, then netns cookie, ifindex and name of the interface
@@ -7,20 +7,20 @@
 //!                                                      array that neither process nor pin holds
 //!     ingress egress                                   the entry programs
 //!     rx tx                                            tcx links; a clsact filter stays by itself
-//!     about                                            who made it, when and how, as JSON
+//!     about                                            who created it, when and how, as JSON
 //! ```
 //!
-//! The cookie tells network namespaces apart for as long as the kernel runs; neither an ifindex
-//! nor a name does. An interface may be renamed or moved to another namespace later: what counts
-//! on it is found by the programs that are on it.
+//! The cookie distinguishes network namespaces for as long as the kernel runs; neither an ifindex
+//! nor a name does. An interface may be renamed or moved to another namespace later, so its
+//! attachment is found by the programs that are on it.
 //!
-//! `about` is written last: a folder without it was left by an attach that was killed. Whoever adds
-//! or removes folders holds a lock on the topmost one; who reads the tables one on their folder, so
-//! that readers can let rows age.
+//! `about` is written last: a folder without it was left by an attach that was killed. Adding and
+//! removing folders requires a lock on the topmost one; reading tables requires one on their
+//! folder, so that readers can let rows age.
 //!
-//! Everybody may know these names, and where a bpffs is mounted without a mode everybody may make
-//! folders there. So all of them are ours alone (see `owned.rs`), and only what we put there
-//! is removed.
+//! Everybody may know these names, and where a bpffs is mounted without a mode everybody may create
+//! folders there. So all folders must be ours alone (see `owned.rs`), and only what we put there is
+//! removed.
 #![allow(unsafe_code)]
 use std::{
     ffi::CString,
@@ -67,19 +67,19 @@ pub const BPFFS: &str = "/sys/fs/bpf";
 const TOP: &str = "tmon";
 /// Bytes of the map that holds [`About`].
 const ABOUT_SIZE: usize = 8192;
-/// What is pinned beside [`OBJECTS`]. The first says that all of it is there.
+/// What is pinned besides [`OBJECTS`]. The first says that everything is there.
 const ABOUT: &str = "about";
 const LINKS: [&str; 2] = ["rx", "tx"];
 /// How long to wait for other processes that attach or detach.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All that is pinned.
+/// All attachments.
 #[derive(Clone, Debug)]
 pub struct Pins {
     bpffs: PathBuf,
 }
 
-/// Keeps others from adding and removing pins until it is dropped.
+/// Prevents others from adding and removing pins until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     bpffs: Folder,
@@ -87,10 +87,10 @@ pub struct Lock {
     _held: Flock<File>,
 }
 
-/// What is pinned of one interface; perhaps by another version.
+/// The pinned objects of one interface, possibly of another version.
 #[derive(Clone, Debug)]
 pub struct Pin {
-    /// The folder of its layout, and its own folder in it.
+    /// The folder of its layout, and the name of its own folder there.
     all: Arc<Folder>,
     folder: String,
     /// The layout of its tables: only [`LAYOUT`] can be read.
@@ -99,63 +99,64 @@ pub struct Pin {
     pub cookie: u64,
     /// The interface in it.
     pub ifindex: u32,
-    /// What that was called then.
+    /// The interface's name at that time.
     pub name: String,
 }
 
-/// An interface, as it can be found now.
+/// An interface as it can be found now.
 #[derive(Clone, Debug)]
 pub struct Located {
     /// Its network namespace.
     pub place: NetnsHandle,
     /// Its index in it.
     pub ifindex: u32,
-    /// What it is called.
+    /// Its name.
     pub name: String,
 }
 
 /// Where the interface of a [`Pin`] is now.
 #[derive(Clone, Debug)]
 pub enum Whereabouts {
-    /// Here: the one that the programs are on, or, if they are off, the one that has its index.
+    /// Found: the interface that the programs are on or, if they are detached, the one with its
+    /// index.
     On(Located),
     /// The programs are attached in a network namespace that has no name here or may not be entered.
     Away {
-        /// That is certainly not the one in which they were attached.
+        /// Whether that is certainly not the namespace in which they were attached.
         moved: bool,
     },
-    /// It is not where it was attached any more, and the programs are on no other.
+    /// It is no longer where it was attached, and the programs are on no other interface.
     Gone,
     /// The network namespace in which it was attached has no name here or may not be entered.
     Hidden,
 }
 
-/// What `about` says.
+/// The contents of `about`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     /// `tmon 0.1.0`
     pub tool: String,
-    /// The named network namespace, if it was not that of the caller.
+    /// The named network namespace, unless it was the caller's.
     pub netns: Option<String>,
     /// `tcx` or `clsact`.
     pub hook: String,
     /// CLOCK_BOOTTIME, which cannot be set.
     pub since_ns: u64,
-    /// How it was loaded: this holds for all who join, whatever they are told.
+    /// How the programs were loaded: this applies to everybody who joins, whatever their options.
     #[serde(flatten)]
     pub config: Config,
 }
 
-/// What has become of what was attached.
+/// The state of an attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It counts.
+    /// Its programs are counting.
     Counting,
-    /// The interface is gone, or its programs were detached. What was counted can still be read.
+    /// The interface is gone, or its programs were detached. The counts can still be read.
     Off,
     /// It was left by an attach that was killed.
     Unfinished,
-    /// Another version made it; its tables are not to be read.
+    /// Another version created it, and its tables must not be read.
     OtherLayout,
 }
 
@@ -171,12 +172,12 @@ impl State {
     }
 }
 
-/// How long the programs of an interface have run, where `kernel.bpf_stats_enabled` is set.
+/// How long the programs of an interface have run, if `kernel.bpf_stats_enabled` is set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Nanoseconds in all.
+    /// The total time.
     pub time: Duration,
-    /// Packets (skbs) that they took it for.
+    /// The number of packets (skbs) processed in that time.
     pub runs: u64,
 }
 
@@ -188,7 +189,7 @@ fn flags(config: &Config) -> serde_json::Map<String, Value> {
     }
 }
 
-/// A flag with its value as it is written on the command line.
+/// A flag with its value as on the command line.
 fn written(flag: &str, value: &Value) -> String {
     match value {
         Value::Bool(true) => format!("--{flag}"),
@@ -213,7 +214,7 @@ impl About {
         })
     }
 
-    /// What was asked for and is not as it was attached: the flags that hold instead, if any.
+    /// Which flags of an attachment differ from those requested: the ones in force, if any.
     pub fn differs(&self, config: &Config, want: Want) -> Option<String> {
         let [is, asked, default] = [&self.config, config, &Config::default()].map(flags);
         let other = is.iter().filter(|(flag, value)| {
@@ -227,7 +228,7 @@ impl About {
         (!all.is_empty()).then(|| all.join(", "))
     }
 
-    /// When counting began, by today's clock.
+    /// When counting began, by the current wall clock.
     pub fn since(&self) -> SystemTime {
         let age = Duration::from_nanos(host::boot().saturating_sub(self.since_ns));
         SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -235,12 +236,12 @@ impl About {
 }
 
 impl Pins {
-    /// Those below a mount of a bpffs; [`BPFFS`] is where it is looked for by default.
+    /// Attachments below the mount point of a bpffs, which is [`BPFFS`] by default.
     pub fn at(bpffs: &Path) -> Pins {
         Pins { bpffs: bpffs.to_owned() }
     }
 
-    /// The command that mounts the bpffs; `None` where it is mounted.
+    /// The command that mounts the bpffs; `None` if it is mounted.
     ///
     /// # Errors
     /// It is not visible, or everybody could change its contents.
@@ -257,7 +258,7 @@ impl Pins {
         })
     }
 
-    /// Whether there is a bpffs.
+    /// Checks that there is a bpffs.
     ///
     /// # Errors
     /// There is none: how to mount it.
@@ -273,8 +274,8 @@ impl Pins {
         bail!("no bpffs is mounted at {}: try `{command}`{outside}", self.bpffs.display())
     }
 
-    /// What somebody should know who attaches: that the bpffs is only seen in a mount namespace that
-    /// ends with its processes, and what is pinned in it.
+    /// A warning if the bpffs is only visible in a mount namespace that ends with its processes,
+    /// and the attachments with it.
     pub fn passing(&self) -> Option<String> {
         let own = Folder::around(&self.bpffs).ok()??.device()?;
         let device = format!("{}:{}", major(own), minor(own));
@@ -289,13 +290,13 @@ impl Pins {
         })
     }
 
-    /// Keeps others from adding and removing until it is dropped. Makes the topmost folder.
+    /// Prevents others from adding and removing until it is dropped. Creates the topmost folder.
     ///
     /// # Errors
     /// There is no bpffs, no privilege, or others have held the lock for too long.
     pub fn lock(&self) -> Result<Lock> {
         self.check()?;
-        let bpffs = Folder::around(&self.bpffs)?.context("the bpffs went away")?;
+        let bpffs = Folder::around(&self.bpffs)?.context("the bpffs has disappeared")?;
         loop {
             let (top, _) = bpffs.make(TOP)?;
             let shown = top.shown("");
@@ -310,17 +311,18 @@ impl Pins {
                     duration(PATIENCE)
                 );
             };
-            // The last detach removes it; what was locked then is not what is there now.
+            // The last detach removes the folder, so the locked one may no longer be the current
+            // one.
             if bpffs.has(TOP, &top) {
                 return Ok(Lock { bpffs, top, _held: held });
             }
         }
     }
 
-    /// Whether all that is pinned on this host can be seen.
+    /// Checks that all attachments on this host are visible.
     ///
     /// # Errors
-    /// It cannot: why, and from where it can be.
+    /// They are not: why, and from where they are.
     pub fn can_tell(&self) -> Result<()> {
         let path = self.bpffs.display();
         match fs::read_dir(&self.bpffs) {
@@ -336,10 +338,10 @@ impl Pins {
         }
     }
 
-    /// Everything that is pinned, of every layout, by namespace and interface.
+    /// All attachments, of every layout, by namespace and interface.
     ///
     /// # Errors
-    /// The folders cannot be read, or others could change them. That there are none is no error.
+    /// The folders cannot be read, or others could change them. No folders is not an error.
     pub fn list(&self) -> Result<Vec<Pin>> {
         let mut found = Vec::new();
         let bpffs = Folder::around(&self.bpffs)?;
@@ -357,8 +359,9 @@ impl Pins {
         Ok(found)
     }
 
-    /// What is pinned of an interface, of every layout: what counts on it, wherever and under
-    /// whatever name that was attached, and what was attached to it and is off.
+    /// The attachments of an interface, of every layout: those whose programs are on it, wherever
+    /// and under whatever name they were attached, and those that were made for it and are
+    /// detached.
     ///
     /// # Errors
     /// As [`Pins::list`].
@@ -368,7 +371,8 @@ impl Pins {
         let mut found = Vec::new();
         for pin in self.list()? {
             let own = (pin.cookie, pin.ifindex) == (cookie, ifindex);
-            // Those of other interfaces are only looked at if there is a program that may be theirs.
+            // Attachments of other interfaces matter only if there is a program here that may be
+            // theirs.
             let is_of = (own || on.as_ref().is_some_and(|on| !on.is_empty()))
                 && match (pin.linked()?, &on) {
                     (Some((at, id)), Some(on)) => at == ifindex && on.contains(&id),
@@ -403,7 +407,7 @@ impl Pins {
         ifindex: u32,
     ) -> Result<Option<(Program, Attachment, About)>> {
         let pins = match self.of(place, ifindex) {
-            // Who may not look there has nothing to join.
+            // A caller who may not read the folders has nothing to join.
             Err(e) if e.is::<Denied>() => return Ok(None),
             pins => pins?,
         };
@@ -420,11 +424,11 @@ impl Pins {
         Ok(None)
     }
 
-    /// Attaches to an interface for good. `found` are the ports of the tunnel devices that there are.
-    /// `None` when that is done already. Needs the lock.
+    /// Attaches to an interface permanently. `found` are the ports of the existing tunnel devices.
+    /// Returns `None` if it is attached already. Needs the lock.
     ///
     /// # Errors
-    /// It cannot be attached; nothing stays.
+    /// It cannot be attached; nothing is left behind.
     pub fn attach(
         &self,
         lock: &Lock,
@@ -440,7 +444,7 @@ impl Pins {
             match pin.state(&on)? {
                 State::Counting => return Ok(None),
                 State::OtherLayout => bail!("{}", pin.other_layout()),
-                // Of an interface that had this index, or of an attach that was killed.
+                // Left by an earlier interface with this index, or by an attach that was killed.
                 State::Off | State::Unfinished => drop(pin.remove(Some(&seat))?),
             }
         }
@@ -470,10 +474,10 @@ impl Pins {
         made.map(Some)
     }
 
-    /// Takes one off.
+    /// Removes an attachment.
     ///
     /// # Errors
-    /// Something of it stays.
+    /// Part of it remains.
     pub fn detach(&self, lock: &Lock, pin: &Pin) -> Result<()> {
         let strays = match pin.whereabouts()? {
             Whereabouts::On(seat) => pin.remove(Some(&seat))?,
@@ -491,30 +495,30 @@ impl Pins {
 }
 
 impl Lock {
-    /// Removes the folders that nothing is in any more.
+    /// Removes empty folders.
     fn tidy(&self) {
         for name in self.top.folders().unwrap_or_default() {
             if layout_of(&name).is_some() {
-                let _ = self.top.remove_folder(&name); // not empty, not removed
+                let _ = self.top.remove_folder(&name); // fails unless it is empty
             }
         }
     }
 }
 
 impl Drop for Lock {
-    /// Taking the lock makes the topmost folder: it goes again if there was nothing to put there.
+    /// Taking the lock creates the topmost folder; remove it if it stayed empty.
     fn drop(&mut self) {
-        let _ = self.bpffs.remove_folder(TOP); // not empty, not removed
+        let _ = self.bpffs.remove_folder(TOP); // fails unless it is empty
     }
 }
 
-/// The layout that the pins in a folder of this name have.
+/// The layout of the pins in a folder of this name.
 fn layout_of(folder: &str) -> Option<u32> {
     folder.strip_prefix('v')?.parse().ok()
 }
 
-/// The mounts that a process sees: number and device of each. This needs no privilege, unlike asking
-/// for its mount namespace.
+/// The mounts that a process sees: number and device of each. Unlike querying its mount namespace,
+/// this needs no privilege.
 fn mounts(pid: &str) -> Option<Vec<(String, String)>> {
     let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
     let mount = |line: &str| {
@@ -524,13 +528,14 @@ fn mounts(pid: &str) -> Option<Vec<(String, String)>> {
     Some(text.lines().filter_map(mount).collect())
 }
 
-/// Whether this mount namespace surely is not that of PID 1: no two have a mount in common.
+/// Whether this mount namespace is certainly not that of PID 1: different ones have no mount in
+/// common.
 fn own_mounts() -> bool {
     let (Some(own), Some(first)) = (mounts("self"), mounts("1")) else { return false };
     !own.iter().any(|(id, _)| first.iter().any(|(other, _)| id == other))
 }
 
-/// What to do about a mount namespace that ends.
+/// What to do about a mount namespace that ends with its processes.
 fn outside() -> String {
     let netns = netns::name_of_own().map_or("NAME".into(), |n| sanitize(&n).into_owned());
     format!("`tmon attach IFACE --netns {netns}` outside of `ip netns exec` or `unshare` stays")
@@ -548,7 +553,7 @@ impl Pin {
     fn dir(&self) -> Result<Folder> {
         self.all
             .open(&self.folder)?
-            .with_context(|| format!("{} went away", self.shown("").display()))
+            .with_context(|| format!("{} has disappeared", self.shown("").display()))
     }
 
     fn shown(&self, name: &str) -> PathBuf {
@@ -566,7 +571,7 @@ impl Pin {
         let mut put = Vec::new();
         let filled = self.fill(&dir, &mut put, place, config, found, want);
         if filled.is_err() {
-            // The error of making it is the one to tell.
+            // The error of creating it is the one to report.
             for name in put {
                 if LINKS.contains(&name) {
                     unlink(&dir, name);
@@ -580,7 +585,7 @@ impl Pin {
         filled
     }
 
-    /// Pins all that there is; `put` is what has been pinned.
+    /// Pins everything; `put` receives the names of what has been pinned.
     fn fill(
         &self,
         dir: &Folder,
@@ -591,7 +596,7 @@ impl Pin {
         want: Want,
     ) -> Result<HookKind> {
         let program = Program::load(config)?;
-        // Whoever looks closer later may not be allowed to load programs.
+        // A later prober may not be allowed to load programs.
         program.load_probers()?;
         found.iter().for_each(|p| program.set_port(*p));
         let mut pin = |name, object: BorrowedFd<'_>| {
@@ -608,7 +613,11 @@ impl Pin {
             pin(name, link)?;
         }
         let about = serde_json::to_vec(&About::new(config, kind, place)?)?;
-        ensure!(about.len() < ABOUT_SIZE, "too much to say about {}", sanitize(&self.name));
+        ensure!(
+            about.len() < ABOUT_SIZE,
+            "the description of {} is too long",
+            sanitize(&self.name)
+        );
         let mut value = vec![0; ABOUT_SIZE];
         value[..about.len()].copy_from_slice(&about);
         let opts = libbpf_sys::bpf_map_create_opts {
@@ -627,7 +636,7 @@ impl Pin {
         get(&self.dir()?, name).with_context(|| format!("open {}", self.shown(name).display()))
     }
 
-    /// Who made it; `None` when that was not finished.
+    /// Its description; `None` if the attach did not finish.
     ///
     /// # Errors
     /// It cannot be read.
@@ -649,7 +658,7 @@ impl Pin {
     /// Its programs and tables.
     ///
     /// # Errors
-    /// They are not there or not those of this version.
+    /// They are missing, or not those of this version.
     pub fn program(&self) -> Result<Program> {
         ensure!(self.layout == LAYOUT, "{}", self.other_layout());
         let dir = self.dir()?;
@@ -677,7 +686,7 @@ impl Pin {
     }
 
     /// The interface that its links are attached to, and the program there: see
-    /// [`attach::linked_to`]. `None` if there are no links, too.
+    /// [`attach::linked_to`]. Also `None` if there are no links.
     fn linked(&self) -> Result<Option<(u32, u32)>> {
         let Some([link, _]) = self.links()? else { return Ok(None) };
         attach::linked_to(link.as_fd()).context("get the state of a link")
@@ -703,7 +712,7 @@ impl Pin {
             });
         };
         if let Some(there) = there.filter(|there| there.ifindex == ifindex) {
-            // Where that may not be asked for, it has the right index and is where it should be.
+            // If this may not be queried: the index is right, and it is in the right namespace.
             if programs_on(&there.place, ifindex)?.is_none_or(|on| on.contains(&program)) {
                 return Ok(Whereabouts::On(there));
             }
@@ -715,7 +724,7 @@ impl Pin {
         Ok(found.map_or(Whereabouts::Away { moved: known }, Whereabouts::On))
     }
 
-    /// What its interface is called now, or was when that is not known.
+    /// The interface's current name, or its name when attached if the current one is unknown.
     pub fn called(&self) -> String {
         match self.whereabouts() {
             Ok(Whereabouts::On(seat)) => seat.name,
@@ -723,8 +732,8 @@ impl Pin {
         }
     }
 
-    /// Where its programs are, if on this interface; `None` when they are off. Dropping it changes
-    /// nothing.
+    /// Its attachment, if its programs are on this interface; `None` if they are detached. Dropping
+    /// it changes nothing.
     fn attachment(
         &self,
         program: &Program,
@@ -736,10 +745,10 @@ impl Pin {
         Ok((standing != Standing::Gone).then_some(found))
     }
 
-    /// What runs before its programs, a line each; `None` when they are off.
+    /// The programs that run before its own, one line each; `None` if its own are detached.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The kernel gives no answer.
     pub fn before(&self, seat: &Located) -> Result<Option<Vec<String>>> {
         let Located { place, ifindex, .. } = seat;
         let found = Attachment::found(&self.program()?, *ifindex, place, self.links()?)?;
@@ -749,10 +758,10 @@ impl Pin {
         })
     }
 
-    /// What has become of it, where its interface is `at`.
+    /// The state of the attachment, given where its interface is.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The kernel gives no answer.
     pub fn state(&self, at: &Whereabouts) -> Result<State> {
         if self.layout != LAYOUT {
             return Ok(State::OtherLayout);
@@ -775,10 +784,10 @@ impl Pin {
         Ok(if attached { State::Counting } else { State::Off })
     }
 
-    /// What its programs have cost; `None` where the kernel does not measure.
+    /// What its programs have cost; `None` if the kernel does not measure it.
     ///
     /// # Errors
-    /// They cannot be asked.
+    /// They cannot be queried.
     pub fn cost(&self) -> Result<Option<Cost>> {
         let mut sum = Cost::default();
         for name in ["ingress", "egress"] {
@@ -789,8 +798,8 @@ impl Pin {
         Ok((sum.runs > 0).then_some(sum))
     }
 
-    /// Takes it off and removes what is pinned; `seat` is its interface, where that can be found.
-    /// Returns what is in its folder that was never pinned there, which stays.
+    /// Detaches it and removes its pins; `seat` is its interface, if that can be found. Returns the
+    /// names in its folder that were never pinned there, which stay.
     fn remove(&self, seat: Option<&Located>) -> Result<Vec<String>> {
         let Some(dir) = self.all.open(&self.folder)? else { return Ok(Vec::new()) };
         LINKS.into_iter().for_each(|name| unlink(&dir, name));
@@ -798,10 +807,10 @@ impl Pin {
             let ifindex = *ifindex;
             place.run(move || attach::remove_lasting(ifindex))??;
         }
-        // Without `about` it is one that is not finished, however far this comes.
+        // Without `about` it counts as unfinished, however far this gets.
         let names: Vec<String> = match self.layout {
             LAYOUT => [ABOUT].into_iter().chain(LINKS).chain(OBJECTS).map(str::to_owned).collect(),
-            // What another version calls them is not known: all that can be pinned.
+            // The names that another version uses are unknown: everything that can be pinned.
             _ => dir.list()?.into_iter().map(|e| e.0).filter(|name| dir.is_file(name)).collect(),
         };
         for name in names.iter().filter(|name| dir.is_file(name)) {
@@ -818,7 +827,7 @@ impl Pin {
         }
     }
 
-    /// The command that does this (`detach`, `attach`) to it.
+    /// The command that applies this verb (`detach`, `attach`) to it.
     pub fn command(&self, verb: &str) -> String {
         let (place, name) = match self.whereabouts() {
             Ok(Whereabouts::On(seat)) => (Some(seat.place), seat.name),
@@ -830,7 +839,7 @@ impl Pin {
         format!("`tmon {verb} {}{netns}`", sanitize(&name))
     }
 
-    /// Whether it is of this named namespace, which is gone.
+    /// Whether it belongs to this named namespace, which is gone.
     pub fn survives(&self, netns: &str) -> bool {
         NetnsHandle::by_cookie(self.cookie).is_none()
             && self.about().is_ok_and(|a| a.is_some_and(|a| a.netns.as_deref() == Some(netns)))
@@ -847,7 +856,7 @@ impl Pin {
     }
 }
 
-/// The ids of the programs on both tcx hooks of an interface; `None` where they may not be asked for.
+/// The ids of the programs on both tcx hooks of an interface; `None` if they may not be queried.
 fn programs_on(place: &NetnsHandle, ifindex: u32) -> Result<Option<Vec<u32>>> {
     let ids = move || {
         let [rx, tx] = [Hook::Rx, Hook::Tx].map(|hook| attach::tcx_programs(hook, ifindex).ok());
@@ -864,7 +873,7 @@ fn pin(dir: &Folder, name: &str, object: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes a pinned link's program off at once, though a reader may hold the link open.
+/// Detaches a pinned link's program at once, even if a reader holds the link open.
 fn unlink(dir: &Folder, name: &str) {
     if let Ok(link) = get(dir, name) {
         attach::detach(link.as_fd());
@@ -882,7 +891,8 @@ fn get(dir: &Folder, name: &str) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// An interface's name as a name in a bpffs, which takes no dots: `eth0.5` is `eth0%2E5`.
+/// An interface's name as a file name in a bpffs, which allows no dots: `eth0.5` becomes
+/// `eth0%2E5`.
 fn file_name(name: &str) -> String {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     name.bytes()
@@ -890,7 +900,7 @@ fn file_name(name: &str) -> String {
         .collect()
 }
 
-/// The inverse; `None` for what [`file_name`] does not make.
+/// The inverse; `None` for names that [`file_name`] does not produce.
 fn plain_name(file: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = file;
@@ -952,12 +962,12 @@ mod tests {
         let e = Pins::at(dir.path()).lock().expect_err("it is not one").to_string();
         assert!(e.contains("no bpffs is mounted") && e.contains("mount -t bpf"), "{e}");
         assert!(Pins::at(Path::new("/nowhere")).check().is_err());
-        assert!(Pins::at(dir.path()).list().expect("nothing is fine").is_empty());
+        assert!(Pins::at(dir.path()).list().expect("no folder is not an error").is_empty());
     }
 
     proptest! {
         #[test]
-        fn every_name_comes_back(name in "\\PC{1,15}") {
+        fn file_names_are_reversible(name in "\\PC{1,15}") {
             let file = file_name(&name);
             prop_assert!(!file.contains(['.', '/']) && !file.is_empty());
             prop_assert_eq!(plain_name(&file), Some(name));

@@ -36,18 +36,18 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// By /proc/PID/cgroup: the same for all versions of control groups and their drivers.
+    /// Parses /proc/PID/cgroup, for all versions of control groups and their drivers.
     fn read(text: &str) -> Option<Cgroup> {
         let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
         paths.filter_map(Cgroup::of).next()
     }
 
-    /// By the path of a control group, such as
+    /// Parses the path of a control group, such as
     /// `/kubepods.slice/kubepods-podUID.slice/cri-containerd-ID.scope` or `/kubepods/podUID/ID`.
     fn of(path: &str) -> Option<Cgroup> {
         let parts = || path.rsplit(['/', ':']);
         let container = parts().find_map(|part| {
-            // conmon watches a container from outside.
+            // conmon monitors a container from outside.
             let part = Some(part).filter(|part| !part.contains("conmon"))?;
             let part = part.strip_suffix(".scope").unwrap_or(part);
             let id = part.rsplit('-').next()?;
@@ -68,13 +68,14 @@ impl Cgroup {
 /// Processes of containers, one for each.
 #[derive(Debug, Default)]
 pub struct Containers {
-    /// Each with the inode number of its namespace, if that is not this process's own.
+    /// Each with the inode number of its namespace, unless that is this process's own.
     all: Vec<(Cgroup, Option<u32>)>,
-    /// Namespaces that nobody else has found.
+    /// Namespaces found only here.
     spaces: Vec<Netns>,
 }
 
-/// Looks for processes in containers. Namespaces beside those in `known` are opened, by inode number.
+/// Looks for processes in containers. Opens namespaces other than those in `known`, by inode
+/// number.
 pub fn containers(known: &HashSet<u32>) -> Containers {
     let inode = |pid: &str| {
         let file = fs::metadata(format!("/proc/{pid}/ns/net")).ok()?;
@@ -134,7 +135,7 @@ impl Containers {
         self.all.iter().filter_map(named).collect()
     }
 
-    /// The pods and containers that namespaces are of, by inode number.
+    /// The pods and containers that namespaces belong to, by inode number.
     pub fn by_space(&self, logs: &Path) -> HashMap<u32, HostName> {
         let pods = pods(logs);
         let named = |(cgroup, inode): &(Cgroup, Option<u32>)| {
@@ -151,7 +152,7 @@ impl Containers {
         self.all.iter().filter_map(named).collect()
     }
 
-    /// Namespaces that nobody else has found.
+    /// Namespaces found only here.
     pub fn into_spaces(self) -> Vec<Netns> {
         self.spaces
     }

@@ -105,12 +105,12 @@ pub fn raise_descriptors() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
-        // If that is refused there are fewer, and it is reported when they run out.
+        // If that is refused, there are fewer, which is reported when they run out.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// Gives up for good all privileges that this thread does not need: it and the threads that it
+/// Permanently gives up all privileges that this thread does not need. It and the threads that it
 /// starts keep what loading, attaching and reading need, and nothing that they run ever gets more.
 ///
 /// # Errors
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(kept(&caps::all()), of(&NEEDED));
         assert_eq!(kept(&of(&[Capability::CAP_NET_RAW])), of(&[]));
         let old = [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN];
-        assert_eq!(kept(&of(&old)), of(&old), "what stands for another");
+        assert_eq!(kept(&of(&old)), of(&old), "a substitute is kept");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) struct Probes {
     pub(super) places: Locked<ProbeSlot>,
     /// The ring buffer of each prober.
     pub(super) rings: OwnedFd,
-    /// What each sees in packets.
+    /// The contents of packets seen by each prober.
     pub(super) lenses: OwnedFd,
     pub(super) map: OwnedFd,
     pub(super) memory: Arc<MmapRaw>,

@@ -70,7 +70,8 @@ const READ: [&str; 30] = [
     "/gnu/store",
 ];
 
-/// Folders of which only the entries' names are read: what pods wrote there is theirs.
+/// Folders in which only names of entries are read: their contents belong to the pods that wrote
+/// them.
 const LISTED: [&str; 1] = ["/var/log/pods"];
 
 /// Devices that are also written to. The descriptors 0 to 2 are here for code that opens them

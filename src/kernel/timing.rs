@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Round-trip times of probed rows: the program that measures them (`bpf/rtt.bpf.c`) and its
-//! tables, which exist for as long as somebody wants the results.
+//! tables, which exist only while somebody wants the results.
 #![allow(unsafe_code)]
 use std::{
     io,

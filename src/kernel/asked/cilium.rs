@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What Cilium's agent knows of a whole cluster, by its HTTP interface: the pods in its ipcache, as
-//! `cilium-dbg ip list` has them, and the nodes, as `cilium-dbg node list` has them.
+//! What Cilium's agent knows about a whole cluster, by its HTTP interface: the pods in its ipcache,
+//! as in `cilium-dbg ip list`, and the nodes, as in `cilium-dbg node list`.
 use std::{io, net::IpAddr};
 
 use ipnet::IpNet;

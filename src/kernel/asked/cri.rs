@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pods of a container runtime, by the interface that the kubelet uses as well (CRI, gRPC over a
-//! Unix socket): containerd, CRI-O.
+//! The pods of a container runtime (containerd, CRI-O), by the interface that the kubelet also
+//! uses: CRI, gRPC over a Unix socket.
 use std::{io, net::IpAddr};
 
 use bytes::Bytes;
@@ -13,19 +13,20 @@ use super::{
     said::{MOST_NAMES, Said, pod},
 };
 
-/// Where runtimes answer.
+/// The runtimes' usual sockets.
 pub(super) const SOCKETS: [&str; 4] = [
     "/run/containerd/containerd.sock",
     "/run/crio/crio.sock",
     "/run/k3s/containerd/containerd.sock",
     "/run/cri-dockerd.sock",
 ];
-/// Limit on the list of sandboxes, in bytes: an empty one takes two, and fifty times as many in memory.
+/// Limit on the list of sandboxes, in bytes: an empty sandbox takes two bytes here, and fifty times
+/// as many in memory.
 const MOST_LIST: usize = 4 << 20;
-/// What is before a message: whether it is compressed, and its length.
+/// What precedes a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-// The messages of runtime.v1, as far as they matter here.
+// The messages of runtime.v1, reduced to the fields used here.
 
 #[derive(Clone, PartialEq, Message)]
 struct Sandboxes {
@@ -39,7 +40,7 @@ struct Sandbox {
     id: String,
     #[prost(message, optional, tag = "2")]
     metadata: Option<PodMetadata>,
-    /// 0 for one that runs.
+    /// 0 for a running one.
     #[prost(int32, tag = "3")]
     state: i32,
 }
@@ -100,7 +101,7 @@ struct Namespaces {
 
 #[derive(Clone, PartialEq, Message)]
 struct NamespaceOptions {
-    /// 2 for the host's own.
+    /// 2 for the host's network.
     #[prost(int32, tag = "1")]
     network: i32,
 }
@@ -115,13 +116,13 @@ impl Status {
     }
 }
 
-/// The pods that run.
+/// The running pods.
 pub(super) fn pods(line: Line) -> io::Result<Said> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut told = Said::default();
     let asked = async { tokio::time::timeout(PATIENCE, ask(line, &mut told)).await };
     let done = runtime.block_on(asked).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    // What was said in time counts.
+    // Answers received in time count.
     if told == Said::default() { done.map(|()| told) } else { Ok(told) }
 }
 
@@ -131,7 +132,7 @@ async fn ask(line: Line, told: &mut Said) -> io::Result<()> {
     let mut builder = client::Builder::new();
     builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).enable_push(false);
     let (client, connection) = builder.handshake(socket).await.map_err(io::Error::other)?;
-    // It ends with the questions.
+    // The connection ends with the queries.
     tokio::spawn(async move { drop(connection.await) });
     let mut client = client;
     let (mut list, mut left) = (MOST_LIST, MOST_BYTES);
@@ -145,7 +146,7 @@ async fn ask(line: Line, told: &mut Said) -> io::Result<()> {
         let answer = call(&mut client, "PodSandboxStatus", &question, &mut left).await;
         let status = match answer {
             Ok(StatusAnswer { status }) => status,
-            // It went meanwhile.
+            // The pod has ended meanwhile.
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
@@ -156,7 +157,7 @@ async fn ask(line: Line, told: &mut Said) -> io::Result<()> {
     Ok(())
 }
 
-/// Asks one question. `left` is how many bytes of answers there may still be.
+/// Makes one call. `left` is how many more bytes of answers are accepted.
 async fn call<T: Message + Default>(
     client: &mut SendRequest<Bytes>,
     method: &str,
@@ -183,7 +184,7 @@ async fn call<T: Message + Default>(
         body.flow_control().release_capacity(some.len()).map_err(io::Error::other)?;
         all.extend_from_slice(&some);
     }
-    // Without a message there is only the status of a refusal.
+    // A refusal has only a status and no message.
     match all.get(PREFIX..) {
         Some(message) if all[0] == 0 => T::decode(message).map_err(io::Error::other),
         Some(_) => Err(io::Error::other("a compressed answer")),
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_run_have_addresses() {
+    fn running_pods_have_addresses() {
         let all = vec![
             (sandbox("cart", 0), status("10.244.0.5", &["fd00::5"], 0)),
             (sandbox("gone", 1), status("10.244.0.6", &[], 0)),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Docker's containers, by its HTTP interface, which podman has as well.
+//! Docker's containers, by its HTTP interface, which podman also provides.
 use std::{io, net::IpAddr};
 
 use foldhash::HashMap;
@@ -36,7 +36,7 @@ struct Attached {
 struct Containers(#[serde(deserialize_with = "few")] Vec<Container>);
 
 impl Container {
-    /// Its addresses with its first name.
+    /// Its addresses, each with its first name.
     fn named(&self) -> impl Iterator<Item = (IpAddr, String)> {
         let name = self.names.iter().flatten().next().map(|name| name.trim_start_matches('/'));
         let networks = self.network_settings.iter().filter_map(|s| s.networks.as_ref());
@@ -45,7 +45,7 @@ impl Container {
     }
 }
 
-/// Its containers.
+/// All containers.
 pub(super) fn containers(line: Line) -> io::Result<Said> {
     let Containers(all) = line.get("/containers/json")?;
     Ok(Said::inner(all.iter().flat_map(Container::named)))

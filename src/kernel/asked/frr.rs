@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! FRR, by the sockets that vtysh(1) uses: the VRFs of ids, and who the neighbours are.
+//! FRR, by the sockets that vtysh(1) uses: the VRFs of ids, and the neighbours' names.
 use std::io;
 
 use foldhash::HashMap;
@@ -17,7 +17,7 @@ const L2VNI: &str = "L2VNI";
 /// zebra's names for the default VRF, and for a missing one.
 const NO_VRF: [&str; 3] = ["", "default", "Unknown"];
 
-/// What zebra knows of an id (`show evpn vni json`).
+/// What zebra knows about an id (`show evpn vni json`).
 #[derive(Deserialize)]
 struct Vni {
     vni: u32,
@@ -52,7 +52,7 @@ pub(super) fn vnis(line: Line) -> io::Result<Said> {
     })))
 }
 
-/// bgpd's neighbours, once they have told their names.
+/// bgpd's neighbours, once they have announced their names.
 pub(super) fn neighbours(line: Line) -> io::Result<Said> {
     let all: Summary = json(&vty(line, "show bgp l2vpn evpn summary json")?)?;
     Ok(Said::outer(all.peers.into_iter().filter_map(|(address, peer)| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A connection to a service of this host: its time, its bytes, and its answers.
+//! A connection to a service of this host, with limits on the time and the bytes of an answer.
 use std::{
     fmt,
     io::{self, Read, Write},
@@ -88,7 +88,7 @@ impl Line {
     }
 }
 
-/// What an answer that is too long fails with.
+/// The error for an answer that is too long.
 pub(super) fn endless() -> io::Error {
     io::Error::other("an answer without end")
 }
@@ -132,7 +132,7 @@ impl Write for Line {
     }
 }
 
-/// A list, of which only so many elements are accepted.
+/// A list with a limited number of elements.
 pub(super) fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {

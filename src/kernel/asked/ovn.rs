@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! OVN's southbound database, where this host has it: the ports of all hosts, what the tunnel ids
-//! between them stand for, and the hosts.
+//! OVN's southbound database, if this host has it: the ports of all hosts, what the tunnel ids
+//! stand for, and the hosts.
 use std::{io, net::IpAddr};
 
 use foldhash::HashMap;
@@ -14,7 +14,7 @@ use super::{
 };
 
 const DATABASE: &str = "OVN_Southbound";
-/// What it is asked for: whose rows these are is known by their columns.
+/// What to query: the columns that are present tell which table a row is from.
 const TABLES: &[(&str, &[&str])] = &[
     ("Port_Binding", &["logical_port", "mac", "external_ids"]),
     ("Datapath_Binding", &["tunnel_key", "external_ids"]),
@@ -26,24 +26,24 @@ const TABLES: &[(&str, &[&str])] = &[
 struct Row {
     #[serde(default)]
     external_ids: OvsMap,
-    // Of a port.
+    // Port_Binding.
     logical_port: Option<String>,
     #[serde(default)]
     mac: Value,
-    // Of a datapath.
+    // Datapath_Binding.
     tunnel_key: Option<u32>,
-    // Of a chassis.
+    // Chassis.
     #[serde(default)]
     name: String,
     hostname: Option<String>,
-    // Of an encapsulation.
+    // Encap.
     chassis_name: Option<String>,
     #[serde(default)]
     ip: String,
 }
 
 impl Row {
-    /// `NAMESPACE/POD`, what Neutron calls it, or else the name of the port.
+    /// `NAMESPACE/POD`, the name in Neutron, or else the name of the port.
     fn port_name(&self) -> Option<String> {
         let port = self.logical_port.as_deref()?;
         let says = |key| self.external_ids.get([key, key]);
@@ -57,13 +57,13 @@ impl Row {
         says("namespace").and_then(of_pod).or_else(|| Some(own()))
     }
 
-    /// Each text is a hardware address with the addresses that go with it.
+    /// Each text is a hardware address followed by its addresses.
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let words = texts(&self.mac).into_iter().flat_map(|text| text.split(' ').skip(1));
         words.filter_map(|word| word.split('/').next()?.parse().ok())
     }
 
-    /// What its id stands for: a switch is a bridge, a router a VRF.
+    /// What its id stands for: a switch is a bridge, a router is a VRF.
     fn called(&self) -> Option<(u32, Called)> {
         let id = self.tunnel_key?;
         let name = Some(self.external_ids.get(["name2", "name"])?.to_owned());
@@ -73,7 +73,7 @@ impl Row {
     }
 }
 
-/// All of them.
+/// Queries ports, datapaths and hosts.
 pub(super) fn southbound(line: Line) -> io::Result<Said> {
     let rows: Vec<Row> = select(line, DATABASE, TABLES)?;
     let ports = rows.iter().filter_map(|row| Some((row, row.port_name()?)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Open vSwitch: what is connected to its ports, as Kube-OVN, Antrea and OVN write it there, and the
-//! tunnels of its userspace datapath, which has no devices.
+//! Open vSwitch: what is connected to its ports, as recorded there by Kube-OVN, Antrea and OVN, and
+//! the tunnels of its userspace datapath, which has no devices.
 use std::{io, net::IpAddr, path::Path};
 
 use foldhash::HashMap;
@@ -15,11 +15,11 @@ use super::{
 use crate::kernel::netlink::TunnelDevice;
 use model::flow::Kind;
 
-/// Where it answers, and what its database is called.
+/// The socket and the name of its database.
 pub(super) const SOCKET: &str = "/run/openvswitch/db.sock";
 const DATABASE: &str = "Open_vSwitch";
 
-/// What the names of an interface are in.
+/// The part of an interface that contains names.
 #[derive(Deserialize)]
 struct OvsInterface {
     external_ids: OvsMap,
@@ -40,7 +40,7 @@ impl OvsInterface {
         }
     }
 
-    /// Its addresses, whichever of the programs wrote them.
+    /// Its addresses, under whichever key they were recorded.
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         const KEYS: [[&str; 2]; 2] = [["ip_addresses", "ip-address"], ["ip", "ip_address"]];
         let lists = KEYS.into_iter().filter_map(|keys| self.id(keys)).take(1);
@@ -59,7 +59,7 @@ pub(super) fn ports(line: Line) -> io::Result<Said> {
     })))
 }
 
-/// What OVS calls the types of tunnels, what they are on the wire, and their port where none is said.
+/// OVS's names for types of tunnels, their encapsulations, and their default ports.
 const OVS_TUNNELS: [(&str, Kind, Option<u16>); 6] = [
     ("vxlan", Kind::Vxlan, Some(4789)),
     ("geneve", Kind::Geneve, Some(6081)),
@@ -68,10 +68,10 @@ const OVS_TUNNELS: [(&str, Kind, Option<u16>); 6] = [
     ("erspan", Kind::Erspan, None),
     ("gtpu", Kind::Gtpu, Some(2152)),
 ];
-/// What the device of such a tunnel is called, with its type: there is none in the kernel.
+/// The device type that is shown for such a tunnel, which has no device in the kernel.
 pub(crate) const OVS: &str = "ovs";
 
-/// Of any of the tables that tunnels are in.
+/// A row of any of the tables that describe tunnels.
 #[derive(Deserialize)]
 struct Part {
     #[serde(rename = "_uuid")]
@@ -81,26 +81,26 @@ struct Part {
     kind: String,
     #[serde(default)]
     options: OvsMap,
-    /// Ports of a bridge.
+    /// The ports of a bridge.
     ports: Option<Value>,
-    /// Interfaces of a port.
+    /// The interfaces of a port.
     interfaces: Option<Value>,
 }
 
-/// What Open vSwitch has.
+/// The tunnels of Open vSwitch.
 #[derive(Debug, Default)]
 pub(crate) struct OvsTunnels {
     /// Its tunnels, as devices that are up.
     pub(crate) tunnels: Vec<TunnelDevice>,
-    /// Its bridges, which have the addresses that these tunnels send from, and the interfaces by which
-    /// their packets leave.
+    /// Its bridges, which have the addresses that these tunnels send from, each with the interfaces
+    /// by which their packets leave.
     pub(crate) bridges: HashMap<String, Vec<String>>,
 }
 
-/// Asks for it.
+/// Queries Open vSwitch.
 ///
 /// # Errors
-/// Nobody is there, or says nothing that is understood in time.
+/// Nobody answers in time, or the answer is not understood.
 pub(crate) fn ovs_tunnels() -> io::Result<OvsTunnels> {
     tunnels(reach(Path::new(SOCKET))?)
 }

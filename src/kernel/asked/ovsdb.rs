@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::line::{Line, MOST_BYTES, endless, few};
 
-/// OVSDB's answer to some `select` (RFC 7047): a result for each.
+/// OVSDB's answer to `select` operations (RFC 7047): a result for each.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "T: DeserializeOwned"))]
 struct Selected<T> {
@@ -27,7 +27,7 @@ struct Table<T> {
 pub(super) struct OvsMap(#[allow(dead_code)] String, Vec<(String, String)>);
 
 impl OvsMap {
-    /// What the first of these keys says.
+    /// The value of the first of these keys that is present.
     pub(super) fn get(&self, keys: [&str; 2]) -> Option<&str> {
         let all = &self.1;
         let found = keys.iter().find_map(|key| all.iter().find(|(k, v)| k == key && !v.is_empty()));
@@ -35,7 +35,7 @@ impl OvsMap {
     }
 }
 
-/// Asks OVSDB for columns of tables of a database.
+/// Queries columns of tables of a database.
 pub(super) fn select<T: DeserializeOwned>(
     mut line: Line,
     database: &str,
@@ -47,7 +47,7 @@ pub(super) fn select<T: DeserializeOwned>(
     let words: Vec<Value> = std::iter::once(database.into()).chain(selects).collect();
     let question = serde_json::json!({ "method": "transact", "id": 0, "params": words });
     line.ask(question.to_string().as_bytes())?;
-    // One JSON text, after which the connection stays open.
+    // The answer is one JSON text, after which the connection stays open.
     let mut from = io::BufReader::new(line.take(MOST_BYTES as u64));
     let mut texts = serde_json::Deserializer::from_reader(&mut from).into_iter::<Selected<T>>();
     let answer = texts.next().map(|answer| answer.map_err(io::Error::from));
@@ -70,7 +70,7 @@ pub(super) fn ids(value: &Value) -> Vec<&str> {
     }
 }
 
-/// A string, or a set of them, in which one alone stands for itself.
+/// A string or a set of strings; a set of one is written as the string itself.
 pub(super) fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(one) => vec![one],

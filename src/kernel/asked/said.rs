@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a service says.
+//! The answer of a service.
 use std::{borrow::Cow, net::IpAddr};
 
 use feed::names;
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 /// Limit on the names of a kind that are accepted from a service.
 pub(super) const MOST_NAMES: usize = 100_000;
 
-/// The names that a service has, as they pass from one process to the other.
+/// The names that a service knows, as they pass from one process to the other.
 #[derive(Debug, Default, PartialEq, Deserialize, Serialize)]
 pub(super) struct Said {
-    /// Of addresses in tunnels.
+    /// Names of addresses in tunnels.
     pub(super) inner: Vec<(IpAddr, String)>,
-    /// Of tunnel endpoints.
+    /// Names of tunnel endpoints.
     pub(super) outer: Vec<(IpAddr, String)>,
-    /// Of tunnel ids.
+    /// What tunnel ids stand for.
     pub(super) ids: Vec<(u32, Called)>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Called {
 }
 
 impl Called {
-    /// With names that a terminal can show.
+    /// Converts it, with names made safe for a terminal.
     pub(super) fn segment(self) -> Segment {
         let safe = |name: String| model::units::sanitize(&name).into_owned();
         let Called { bridge, vrf, is_routed } = self;
@@ -47,7 +47,7 @@ impl Said {
         }
     }
 
-    /// About how many bytes it takes on its way to the other process.
+    /// The approximate size in bytes on its way to the other process.
     pub(super) fn bytes(&self) -> usize {
         const REST: usize = 64;
         let text = |name: &Option<String>| name.as_ref().map_or(0, String::len);
@@ -71,7 +71,7 @@ impl Said {
         Said { ids: known.take(MOST_NAMES).collect(), ..Said::default() }
     }
 
-    /// Both of them.
+    /// Combines two answers.
     pub(super) fn and(mut self, other: Said) -> Said {
         self.inner.extend(other.inner);
         self.outer.extend(other.outer);
@@ -80,7 +80,7 @@ impl Said {
     }
 }
 
-/// `NAMESPACE/NAME`, as far as there are both.
+/// `NAMESPACE/NAME`, or the name alone without a namespace.
 pub(super) fn pod(namespace: &str, name: &str) -> Option<String> {
     match (namespace, name) {
         (_, "") => None,

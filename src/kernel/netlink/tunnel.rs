@@ -39,8 +39,8 @@ pub struct TunnelDevice {
     pub underlay: Option<u32>,
     /// The namespace in which `underlay` is an index, if not this one.
     pub underlay_netnsid: Option<i32>,
-    /// The namespace that it is in, by its number in the namespace that was asked; `None` for that
-    /// one itself.
+    /// The namespace that it is in, by its number in the namespace that was queried; `None` for
+    /// that one itself.
     pub netnsid: Option<i32>,
     /// Bytes of optional headers in its packets: GRE checksum, key and sequence number, the IPv6
     /// option of RFC 2473.
