@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * Accounting, a consumer of what was read of a packet: what it weighs, the books, its row.
+ * Accounting, a consumer of what was parsed of a packet: its size on the wire, the books, its row.
  */
 #ifndef TMON_COUNT_H
 #define TMON_COUNT_H
@@ -10,9 +10,9 @@
 #include "table.h"
 
 /*
- * What the packet in hand weighs on the wire. A GSO or GRO super-packet is as many packets as it
- * has segments, each with a copy of the headers: everything up to the payload of the last header
- * that was read. A tag in the metadata is on the wire too.
+ * The packets and bytes that the current skb is on the wire. A GSO or GRO super-packet is as many
+ * packets as it has segments, each with a copy of the headers: everything up to the payload of the
+ * last header that was read. A VLAN tag in the metadata is also on the wire.
  */
 static __always_inline struct weight weigh(struct __sk_buff *skb, const struct walk *w)
 {
@@ -62,7 +62,7 @@ static __always_inline void book(struct cpu *c, __u32 hook, __u32 cell, struct w
 	}
 }
 
-/* The packet is in no row: into the books. */
+/* The packet is in no row: counts it in the books. */
 static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const struct walk *w,
 				__u32 reason)
 {
@@ -79,7 +79,7 @@ static __always_inline int stop(struct __sk_buff *skb, struct cpu *c, const stru
 	return TC_ACT_UNSPEC;
 }
 
-/* The packet is in a row; the books also say how much of that came in fragments. */
+/* The packet is in a row; the books also count what arrived in fragments. */
 static __always_inline int in_row(struct cpu *c)
 {
 	struct walk *w = &c->walk;
@@ -95,7 +95,7 @@ static __always_inline __u32 overflow(const struct cpu *c)
 	return CELL_OVERFLOW + (c->swapped & 1) + (c->key.shard & SHARD_FRAGMENT ? 2 : 0);
 }
 
-/* Counts in an IPv4 row, if it is in the first group that it may be in. 0: nothing was counted. */
+/* Counts in an IPv4 row if that is in the first group of its key. 0: nothing was counted. */
 static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 meta, __u64 outer, __u64 inner,
 				struct weight weight, int usual)
 {
@@ -105,7 +105,7 @@ static __always_inline int hit4(struct cpu *c, __u32 hook, __u64 meta, __u64 out
 	    meta = meta4(meta, 0, c->number));
 }
 
-/* The same in the other table. */
+/* The same for the other table. */
 static __always_inline int hit6(struct cpu *c, __u32 hook, struct meta6 meta, struct pair outer,
 				int outer6, struct pair inner, int inner6, struct weight weight,
 				int usual)
@@ -116,7 +116,7 @@ static __always_inline int hit6(struct cpu *c, __u32 hook, struct meta6 meta, st
 	    meta.rest |= (__u64)c->number << 32);
 }
 
-/* As weigh(), of what is no super-packet. */
+/* Like weigh(), for packets other than super-packets. */
 static __always_inline struct weight quick_weigh(struct __sk_buff *skb, __u32 frame, int usual)
 {
 	if (!UNLESS(usual, cfg_replay) && unlikely(skb->vlan_present))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * What is in the packets of a probed row: protocol, ports, DSCP and ECN, TTL, TCP flags, sizes. A
- * sum for each combination, in a table of the prober's own; what has no room there is counted.
+ * The contents of a probed row's packets: protocol, ports, DSCP and ECN, TTL, TCP flags, sizes.
+ * Each combination has a sum in a table of the prober's own; packets without room there are
+ * counted.
  */
 #ifndef TMON_LENS_H
 #define TMON_LENS_H
@@ -33,7 +34,7 @@ static __always_inline int has_ports(__u32 proto)
 	       proto == 136;
 }
 
-/* What is behind the innermost IP header, from `at` on. Returns TCP's flags. */
+/* Reads what follows the innermost IP header, from `at` on. Returns the TCP flags. */
 static __always_inline __u32 see_l4(struct __sk_buff *skb, struct lens_key *key, void *at,
 				    __u32 proto)
 {
@@ -101,9 +102,9 @@ static __always_inline void see_ports(struct __sk_buff *skb, struct lens_key *ke
 }
 
 #define MARKED \
-	16 /* bytes of a tunnel's header and what follows that are looked at, but for options */
+	16 /* bytes that are read of a tunnel's header and what follows, except for options */
 
-/* What the header of the outermost tunnel says beside its id; behind UDP, at `at`. */
+/* Reads what the outermost tunnel's header contains besides its id; at: after the UDP header. */
 static __always_inline void see_mark(struct __sk_buff *skb, struct lens_key *key, __u32 kind,
 				     void *at)
 {
@@ -117,7 +118,7 @@ static __always_inline void see_mark(struct __sk_buff *skb, struct lens_key *key
 		see_ports(skb, key, at);
 }
 
-/* The innermost IP header, if it ends at `end` and nothing is between its addresses and that. */
+/* Reads the innermost IP header, if it ends at `end` and has no options or extension headers. */
 static __always_inline void see_before(struct __sk_buff *skb, struct lens_key *key, __u32 end,
 				       __u32 proto, __u32 v6)
 {
@@ -137,8 +138,9 @@ static __always_inline void see_before(struct __sk_buff *skb, struct lens_key *k
 }
 
 /*
- * The headers once more, the quick way: the walk of a packet that went that way says nothing of
- * them. What did not go that way was read by the states, and the walk knows where that ended.
+ * Parses the headers again as the fast path does, because the walk of a packet that took the fast
+ * path does not contain them. Other packets were read by the states, and the walk says where that
+ * ended.
  */
 static __always_inline __u32 see(struct __sk_buff *skb, struct cpu *c, struct lens_key *key)
 {
@@ -189,7 +191,7 @@ static __always_inline __u8 size_class(__u64 length)
 	return size;
 }
 
-/* Adds the packet to the sums of those who want that. */
+/* Adds the packet to the sums of the probers with a lens. */
 static __always_inline void tell_apart(struct __sk_buff *skb, struct cpu *c)
 {
 	struct lens_key key = {};

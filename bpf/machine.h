@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
  * The machine below the state machine: a packet's bytes, jumps to a state, elements of maps, this
- * CPU's record, the clock. It is the kernel's; with TMON_NATIVE it is the host's own compiler, so
- * that frames of captures are judged by the same code where there is no kernel to do it.
+ * CPU's record, the clock. These are the kernel's or, with TMON_NATIVE, those of a user-space
+ * process, so that frames of captures are parsed by the same code without BPF.
  */
 #ifndef TMON_MACHINE_H
 #define TMON_MACHINE_H
@@ -18,7 +18,7 @@
 /* Set before the program is loaded. */
 #define CONFIG(type, name) const volatile type name
 
-/* What UDP ports mean; may change while we run. */
+/* The meaning of UDP ports; may change while the programs run. */
 #define PORT_TABLE(name) struct ports name SEC(".data.ports")
 #define UDP_PORTS	 ports
 
@@ -37,7 +37,7 @@
 		__type(key, __u32);                      \
 		__type(value, type_of_value);            \
 	} name SEC(".maps")
-/* Of values with a lock in them, which are not mapped into memory. */
+/* An array of values that contain a lock, which cannot be mapped into memory. */
 #define LOCKED(name, size, type_of_value)         \
 	struct {                                  \
 		__uint(type, BPF_MAP_TYPE_ARRAY); \
@@ -63,21 +63,20 @@
 #define LRU_PUT(map, key, value) bpf_map_update_elem(&map, key, value, BPF_ANY)
 #define LRU_DELETE(map, key)	 bpf_map_delete_elem(&map, key)
 
-/* Whether somebody else does it later, in the packets' order: only a part of a capture's judges. */
+/* Whether this work is done later and in the packets' order: only if threads share a capture. */
 #define LEFT_TO_WHOLE(what, noted) 0
 
-/* Goes on in that state and does not come back, unless these are more jumps than the kernel allows.
- */
+/* Jumps to a state. This does not return, unless the kernel's limit on tail calls is reached. */
 #define JUMP(skb, state)    bpf_tail_call_static(skb, &states, state)
 #define JUMP_TO(skb, state) bpf_tail_call(skb, &states, state)
 
-/* For a counter that other CPUs add to, too. */
+/* Adds to a counter to which other CPUs also add. */
 #define ADD(at, n) __sync_fetch_and_add(at, n)
 
 /*
- * The lower half of a word, by one move: clang shifts there and back, unless it knows less. The
- * move is written out, because clang leaves out one that only it would need: it takes a 32-bit
- * register for one whose upper half is zero.
+ * The lower half of a word, by one 32-bit move instead of clang's two shifts. The move is written
+ * in assembly, because clang would drop it: it assumes that the upper half of a register that holds
+ * 32 bits is already zero.
  */
 #define LOW(word)                                                                    \
 	({                                                                           \
@@ -87,11 +86,11 @@
 		(__u64) low;                                                         \
 	})
 
-/* Whether somebody else judges this packet, because it depends on others: as above. */
+/* Whether this packet is parsed again later, because it depends on earlier ones: as above. */
 #define LEFT_TO_JUDGE() 0
 
-/* Whether a packet's way is only asked for: nothing is counted then, and headers are noted where
- * they are read. Of a capture's frames. */
+/* Whether only the row and the headers of a packet are wanted: then nothing is counted, and the
+ * readers note each header. Only for frames of captures. */
 #define ASKED()				      0
 #define ANSWER(...)			      (void)0
 #define NOTE_PAYLOAD(w, off, end, proto)      (void)0
@@ -99,7 +98,7 @@
 #define NOTE_TUNNEL(w, kind, id, has_id)      (void)0
 #define NOTE_TRANSPORT(w, off, end, ip_proto) (void)0
 
-/* Rows are looked up at once, not several together as of a capture's frames. */
+/* Rows are looked up at once, not in batches as for frames of captures. */
 #define PUT_OFF4(...) (void)0
 #define PUT_OFF6(...) (void)0
 #define SETTLE()      (void)0
@@ -108,8 +107,8 @@
 #define NOW(c, usual) (UNLESS(usual, cfg_replay) ? (c)->now : (__u32)bpf_jiffies64())
 
 /*
- * The packet's bytes. Loaded by hand: clang may treat the context's 32-bit fields as numbers to be
- * zero-extended, and the verifier then no longer knows them for pointers.
+ * The packet's bytes. Loaded in assembly, because clang may zero-extend the context's 32-bit
+ * fields, after which the verifier no longer takes them for pointers.
  */
 #ifndef TMON_WINDOW
 #define PACKET(name, field)                                                                       \
@@ -124,11 +123,11 @@
 		return p;                                                                         \
 	}
 
-#else /* TMON_WINDOW: bytes copied from the kernel's memory, for who has no context to read from \
+#else /* TMON_WINDOW: bytes copied from the kernel's memory, for programs without an skb context \
        */
 
 #define WINDOW	      512 /* a power of two */
-#define WINDOW_BEHIND 128 /* so much of it is in front of what it was made for */
+#define WINDOW_BEHIND 128 /* how much of it precedes the packet */
 #define LONGEST_READ  64  /* of one header */
 
 struct window {
@@ -142,7 +141,7 @@ struct window {
 static __always_inline void *bytes_at(struct window *window, __u32 off, __u32 size, __u32 end)
 {
 	if (!__builtin_constant_p(off))
-		barrier_var(off); /* the verifier has to see the checks on what is used */
+		barrier_var(off); /* the verifier must see the checks on the value that is used */
 	if (off >= WINDOW || off + size > end || off + size > window->len)
 		return NULL;
 	return window->bytes + off;

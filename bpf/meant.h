@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
-/* What a prober means by his expression, and how many packets of it he wants. */
+/* Which rows match a prober's expression, and how many of their packets it wants. */
 #ifndef TMON_MEANT_H
 #define TMON_MEANT_H
 
@@ -51,8 +51,8 @@ static __always_inline __u32 test_holds(const struct probe_test *t, const struct
 }
 
 /*
- * Whether a prober means this row. A function of its own, which the verifier checks once and not
- * for each prober: loading takes a tenth of the time.
+ * Whether this row matches a prober's expression. A global function, which the verifier checks once
+ * instead of once for each prober: loading takes a tenth of the time.
  */
 __attribute__((noinline)) __u32 is_meant(const struct prober *p, const struct key6 *key)
 {
@@ -71,14 +71,14 @@ __attribute__((noinline)) __u32 is_meant(const struct prober *p, const struct ke
 			all &= any ^ !!(t->flags & TEST_NOT);
 			any = 0;
 		}
-		/* what was found so far the verifier need not know */
+		/* the verifier need not track the results so far */
 		barrier_var(any);
 		barrier_var(all);
 	}
 	return all & 1;
 }
 
-/* Whether a prober has had as many packets in this second as he wants. */
+/* Whether a prober has reached its limit of packets in this second. */
 static __always_inline int is_over_limit(struct prober *p, __u64 now)
 {
 	__u32 second = now >> 30, was;

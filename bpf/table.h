@@ -34,7 +34,7 @@ CONFIG(__u32, cfg_mask_others);
 CONFIG(__u64, cfg_seed[12]); /* random, so that nobody can construct keys that collide */
 
 #ifndef TMON_NATIVE
-/* Who wants to examine rows more closely; set by user space. */
+/* The probers, which examine rows more closely; set by user space. */
 struct probing probing SEC(".data.probing");
 #define IS_PROBING (*(volatile __u32 *)&probing.active)
 #define WANT_STOPS (*(volatile __u32 *)&probing.stops)
@@ -137,7 +137,7 @@ static __always_inline __u32 lane_of(__u64 lanes)
 	return (lanes & -lanes) * 0x0001020304050607ULL >> 56;
 }
 
-/* The first from there on. */
+/* The first lane at or after this one, cyclically. */
 static __always_inline __u32 lane_from(__u64 lanes, __u32 first)
 {
 	__u32 by = 8 * first;
@@ -170,8 +170,8 @@ static __always_inline __u64 in_shard(__u64 hash, __u32 shard)
 	} while (0)
 
 /*
- * A CPU other than the owner counts in a slot: returns whether that happens so often that each CPU
- * needs a slot of its own, because they wait for each other's cache line.
+ * Notes that a CPU other than the owner counts in a slot. Returns whether that happens so often
+ * that each CPU needs a slot of its own, because they wait for each other's cache line.
  */
 static __always_inline int is_crowd(__u32 *owner, struct more *more, __u32 now)
 {
@@ -358,75 +358,74 @@ enum { PLACE_rows4, PLACE_rows6, PLACE_others };
  * whether a slot has the key, COPY writes it. A slot that we have claimed is ours alone until it
  * has its tag.
  */
-#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                             \
-	__u32 step = STEP_OF(hash), at = HOME_OF(hash), hook = (c)->walk.hook;                    \
-	__u64 tag = tag_of(hash);                                                                 \
-                                                                                                  \
-	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                  \
-	{                                                                                         \
-		__u32 group = (at & (mask)) / GROUP, lane;                                        \
-		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                           \
-		POINTER_TO(table) s;                                                              \
-                                                                                                  \
-		if (!tags)                                                                        \
-			return FOUND_NO_ROOM;                                                     \
-		now = *(volatile __u64 *)tags;                                                    \
-		lanes = lanes_with(now, tag);                                                     \
-		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++)  \
-		{                                                                                 \
-			lane = group * GROUP + lane_of(lanes);                                    \
-			s = ELEMENT(table, lane);                                                 \
-			if (!s)                                                                   \
-				return FOUND_NO_ROOM;                                             \
-			if (SAME(s)) {                                                            \
-				int anyway = (c)->common || (c)->key.shard & SHARD_CPU;           \
-                                                                                                  \
-				if ((c)->common)                                                  \
-					no_crowd(&s->owner);                                      \
-				if (s->owner == (c)->number) {                                    \
-					ADD_TO(c, s, hook, (c)->weight, 0);                       \
-				} else if (anyway || !ADD_BESIDE(table, lane, c, s, hook,         \
-								 (c)->weight, 0, 0)) {            \
-					(c)->owner = *(volatile __u32 *)&s->owner;                \
-					if (!anyway && !((c)->owner & OWNER_PROBE))               \
-						return FOUND_CROWD;                               \
-					ADD_BESIDE(table, lane, c, s, hook, (c)->weight, 1, 0);   \
-					if ((c)->owner & OWNER_PROBE)                             \
-						FOUND_PROBED(c, table, lane);                     \
-				}                                                                 \
-				return FOUND;                                                     \
-			}                                                                         \
-			lanes &= lanes - 1;                                                       \
-		}                                                                                 \
-		lanes = lanes_free(now);                                                          \
-		if (!lanes) {                                                                     \
-			at += step;                                                               \
-			continue;                                                                 \
-		}                                                                                 \
-		/* what one CPU counts in a row may not take the room of rows */                  \
-		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)               \
-			return FOUND_NO_ROOM;                                                     \
-		/* the home, or not the first for every CPU: they are not after the same one */   \
-		lane = at & (GROUP - 1);                                                          \
-		if (!(lanes >> 8 * lane & 1))                                                     \
-			lane = lane_from(lanes, (c)->number & (GROUP - 1));                       \
-		s = ELEMENT(table, group * GROUP + lane);                                         \
-		if (!s)                                                                           \
-			return FOUND_NO_ROOM;                                                     \
-		lane *= 8;                                                                        \
-		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)            \
-			continue; /* another CPU was faster: perhaps it made our row */           \
-		COPY(s);                                                                          \
-		(c)->owner = new_owner((c)->number);                                              \
-		s->owner = (c)->owner;                                                            \
-		ADD_TO(c, s, hook, (c)->weight, 0);                                               \
-		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                       \
-		barrier_var(now); /* with its result it is ordered: whoever sees the tag sees the \
-				     key */                                                       \
-		if ((c)->owner & OWNER_PROBE)                                                     \
-			FOUND_PROBED(c, table, group *GROUP + lane / 8);                          \
-		return FOUND;                                                                     \
-	}                                                                                         \
+#define HIT_OR_MAKE(table, mask, hash, c, SAME, COPY)                                            \
+	__u32 step = STEP_OF(hash), at = HOME_OF(hash), hook = (c)->walk.hook;                   \
+	__u64 tag = tag_of(hash);                                                                \
+                                                                                                 \
+	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < GROUPS; i++)                 \
+	{                                                                                        \
+		__u32 group = (at & (mask)) / GROUP, lane;                                       \
+		__u64 *tags = ELEMENT(table##_tags, group), now, lanes;                          \
+		POINTER_TO(table) s;                                                             \
+                                                                                                 \
+		if (!tags)                                                                       \
+			return FOUND_NO_ROOM;                                                    \
+		now = *(volatile __u64 *)tags;                                                   \
+		lanes = lanes_with(now, tag);                                                    \
+		_Pragma("clang loop unroll(disable)") for (__u32 j = 0; j < GROUP && lanes; j++) \
+		{                                                                                \
+			lane = group * GROUP + lane_of(lanes);                                   \
+			s = ELEMENT(table, lane);                                                \
+			if (!s)                                                                  \
+				return FOUND_NO_ROOM;                                            \
+			if (SAME(s)) {                                                           \
+				int anyway = (c)->common || (c)->key.shard & SHARD_CPU;          \
+                                                                                                 \
+				if ((c)->common)                                                 \
+					no_crowd(&s->owner);                                     \
+				if (s->owner == (c)->number) {                                   \
+					ADD_TO(c, s, hook, (c)->weight, 0);                      \
+				} else if (anyway || !ADD_BESIDE(table, lane, c, s, hook,        \
+								 (c)->weight, 0, 0)) {           \
+					(c)->owner = *(volatile __u32 *)&s->owner;               \
+					if (!anyway && !((c)->owner & OWNER_PROBE))              \
+						return FOUND_CROWD;                              \
+					ADD_BESIDE(table, lane, c, s, hook, (c)->weight, 1, 0);  \
+					if ((c)->owner & OWNER_PROBE)                            \
+						FOUND_PROBED(c, table, lane);                    \
+				}                                                                \
+				return FOUND;                                                    \
+			}                                                                        \
+			lanes &= lanes - 1;                                                      \
+		}                                                                                \
+		lanes = lanes_free(now);                                                         \
+		if (!lanes) {                                                                    \
+			at += step;                                                              \
+			continue;                                                                \
+		}                                                                                \
+		/* slots of single CPUs must leave room for rows */                              \
+		if ((c)->key.shard & SHARD_CPU && lanes * LANES >> 56 <= GROUP / 4)              \
+			return FOUND_NO_ROOM;                                                    \
+		/* the home slot, or one that depends on the CPU, so that CPUs do not compete */ \
+		lane = at & (GROUP - 1);                                                         \
+		if (!(lanes >> 8 * lane & 1))                                                    \
+			lane = lane_from(lanes, (c)->number & (GROUP - 1));                      \
+		s = ELEMENT(table, group * GROUP + lane);                                        \
+		if (!s)                                                                          \
+			return FOUND_NO_ROOM;                                                    \
+		lane *= 8;                                                                       \
+		if (__sync_fetch_and_or(tags, (__u64)TAG_BUSY << lane) >> lane & 0xff)           \
+			continue; /* another CPU was faster, perhaps with the same row */        \
+		COPY(s);                                                                         \
+		(c)->owner = new_owner((c)->number);                                             \
+		s->owner = (c)->owner;                                                           \
+		ADD_TO(c, s, hook, (c)->weight, 0);                                              \
+		now = __sync_fetch_and_xor(tags, (tag ^ TAG_BUSY) << lane);                      \
+		barrier_var(now); /* orders it: whoever sees the tag sees the key */             \
+		if ((c)->owner & OWNER_PROBE)                                                    \
+			FOUND_PROBED(c, table, group *GROUP + lane / 8);                         \
+		return FOUND;                                                                    \
+	}                                                                                        \
 	return FOUND_NO_ROOM
 
 static __always_inline enum found count_row4(struct cpu *c)

@@ -45,7 +45,7 @@ STATE(state_claim);
 STATE(state_number);
 STATE(state_tcp);
 
-/* The tunnel kinds' own: declarations here, slots below. */
+/* The tunnel kinds' own states: declarations here, their places in the jump table below. */
 #define DECLARE_INLINE
 #define DECLARE_OWN(name)							   STATE(state_##name);
 #define SLOT_INLINE								   NULL
@@ -90,25 +90,25 @@ JUMP_TABLE(states) = {
 #include "next.h"
 
 /*
- * What the way to a state costs of MAX_HOPS. It is the same whether headers were read the quick way
- * or not, so that a packet with too many of them ends at the same one: STATE_LAYER includes the
- * states that it may go on to.
+ * How many of MAX_HOPS it costs to get to a state. The cost is the same with and without the fast
+ * path, so that a packet with too many headers ends at the same one: that of STATE_LAYER includes
+ * the states to which it may continue.
  */
 static __always_inline __u32 hops_to(__u32 proto, __u32 state)
 {
 	return state == STATE_LAYER ? 2 + (proto == PAYLOAD_GUESS) : 1;
 }
 
-/* The same to STATE_LAYER when the quick way read a tunnel with this payload: GTP-U may have been
- * in a state of its own. */
+/* The cost of getting to STATE_LAYER if the fast path read a tunnel with this payload: the states
+ * might have used GTP-U's own state for it. */
 static __always_inline __u32 quick_hops(__u32 proto)
 {
 	return proto == PAYLOAD_GUESS ? 4 : 2;
 }
 
 /*
- * Counts hops. When only those are left that the end of the walk needs, the walk ends: without a
- * tunnel that is a stop, with one a row whose inside is too_deep.
+ * Counts hops. If only those reserved for the end of the walk are left, the walk ends: in a stop
+ * without a tunnel, or else in a row whose inside is too_deep.
  */
 static __always_inline __u32 counted(struct walk *w, __u32 v)
 {
@@ -116,7 +116,7 @@ static __always_inline __u32 counted(struct walk *w, __u32 v)
 	return unlikely(w->hops > MAX_HOPS) && v < STATES ? STOP(TOO_DEEP) : v;
 }
 
-/* Carries a verdict out: the common ones by a direct jump. */
+/* Executes a verdict: common ones by a direct jump. */
 static __always_inline int go(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
 	v = counted(&c->walk, v);
@@ -135,7 +135,7 @@ static __always_inline int go(struct __sk_buff *skb, struct cpu *c, __u32 v)
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* cannot happen, see MAX_HOPS */
 }
 
-/* The same where the way is rare: small rather than fast. */
+/* The same for rare cases: small rather than fast. */
 static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 {
 	v = counted(&c->walk, v);
@@ -147,7 +147,9 @@ static __always_inline int hop(struct __sk_buff *skb, struct cpu *c, __u32 v)
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP);
 }
 
-/* From STATE_LAYER, or what stands in for it, to the states; these hops are counted. */
+/* From STATE_LAYER, or its equivalent in the fast path, to the states; the hops are counted
+ * already.
+ */
 static __always_inline int off_quick(struct __sk_buff *skb, struct cpu *c)
 {
 	if (c->walk.proto == PAYLOAD_GUESS)
@@ -157,14 +159,14 @@ static __always_inline int off_quick(struct __sk_buff *skb, struct cpu *c)
 	return stop(skb, c, &c->walk, STOP_TOO_DEEP); /* cannot happen */
 }
 
-/* The packet is in its row. */
+/* The packet has been counted in its row. */
 static __always_inline int placed(struct __sk_buff *skb, struct cpu *c)
 {
 	in_row(c);
 	return beside(skb, c);
 }
 
-/* The same, and the row is probed. */
+/* The same for a probed row. */
 static __always_inline int probed(struct __sk_buff *skb, struct cpu *c)
 {
 	in_row(c);
@@ -174,7 +176,7 @@ static __always_inline int probed(struct __sk_buff *skb, struct cpu *c)
 	return beside(skb, c);
 }
 
-/* The packet was stopped: whether somebody wants to see those that could not be parsed. */
+/* The packet ended in a stop: passes it on if a prober wants packets that could not be parsed. */
 static __always_inline int stopped(struct __sk_buff *skb, struct cpu *c, __u32 reason)
 {
 	__u32 suspect = c->walk.flags & WALK_SUSPECT;
@@ -189,7 +191,7 @@ static __always_inline int stopped(struct __sk_buff *skb, struct cpu *c, __u32 r
 	return reason == STOP_PLAIN ? beside(skb, c) : TC_ACT_UNSPEC;
 }
 
-/* The packet's row is not at hand: on to the state that finds it in its table, or makes it. */
+/* The row was not found in its first group: continues in the state that finds or creates it. */
 static __always_inline int to_table(struct __sk_buff *skb, struct cpu *c, __u32 hook,
 				    struct weight weight, __u32 swapped, __u32 flags, __u32 state)
 {
@@ -229,7 +231,7 @@ static __always_inline int count4(struct __sk_buff *skb, struct cpu *c, __u32 ho
 	return to_table(skb, c, hook, weight, swapped, flags, STATE_ROW4);
 }
 
-/* The same for a row of the other table. The key is not written before it has to be. */
+/* The same for a row of the other table. The key is written only if necessary. */
 static __always_inline int count6(struct __sk_buff *skb, struct cpu *c, __u32 hook,
 				  const struct around *a, int outer6, const __u64 *inner_at,
 				  int inner6, struct weight weight, int usual)
@@ -279,7 +281,7 @@ static __always_inline void copy6(__u64 *to, const __u64 *from)
 #endif
 
 #ifdef TMON_NATIVE
-/* Says in which row a packet is of which l is the innermost IP header. */
+/* Answers with the row of a packet; l: its innermost IP header. */
 static __always_inline int say_row(struct cpu *c, __u32 hook, __u32 frame, const struct around *a,
 				   const struct level *l)
 {
@@ -303,7 +305,7 @@ static __always_inline int say_row(struct cpu *c, __u32 hook, __u32 frame, const
 }
 #endif
 
-/* Counts a packet of which l is the innermost IP header in its row. */
+/* Counts a packet in its row; l: its innermost IP header. */
 static __always_inline int to_row(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
 				  const struct around *a, const struct level *l, int usual)
 {
@@ -325,9 +327,9 @@ static __always_inline int to_row(struct __sk_buff *skb, struct cpu *c, __u32 ho
 
 #if defined(TMON_ENTRY) || defined(TMON_NATIVE)
 /*
- * The most common tunnel with the most common inside: VXLAN, and in it Ethernet without tags, IP,
- * and no other tunnel. l: behind the outer IP header. The readers are the same as everywhere; what
- * is spared is to be ready for anything else. 0: it is something else, and nothing was counted.
+ * The most common tunnel with the most common payload: VXLAN with untagged Ethernet and IP inside,
+ * and no other tunnel. l: after the outer IP header. The readers are the usual ones; the speed
+ * comes from not handling anything else. Returns 0 if it is something else: nothing was counted.
  */
 static __always_inline int straight(struct __sk_buff *skb, struct cpu *c, __u32 hook, __u32 frame,
 				    const struct level *l, int outer6, int usual)
@@ -342,7 +344,7 @@ static __always_inline int straight(struct __sk_buff *skb, struct cpu *c, __u32 
 
 	if (inner.at + sizeof(struct ip4) + AHEAD > packet_end(skb))
 		return 0;
-	/* what has another tunnel in it is not kept for long */
+	/* rule out another tunnel inside early */
 	if (likely(eth->type == bpf_htons(ETHERTYPE_IP))) {
 		inner.proto = ip->proto;
 		inner.at = ip + 1;
@@ -378,9 +380,8 @@ static __always_inline int straight(struct __sk_buff *skb, struct cpu *c, __u32 
 }
 
 /*
- * Forgets how a tunnel's payload was reached: its offset is a number then that the verifier does
- * not know, because nothing was added that it does not know. So it checks what follows once, not
- * once for each way that leads here.
+ * Makes the verifier forget how a tunnel's payload was reached, by adding `nothing`, a zero that it
+ * does not know to be zero. So it checks what follows once, not once for each path that leads here.
  */
 static __always_inline __u32 reach(struct __sk_buff *skb, struct level *l, struct outside *o,
 				   __u64 nothing)
@@ -394,7 +395,7 @@ static __always_inline __u32 reach(struct __sk_buff *skb, struct level *l, struc
 	return off;
 }
 
-/* From the first byte of a packet: the frame's length, where it starts, ends, and with what. */
+/* Starts at the first byte of a packet. frame: its length; off, end and proto: what to parse. */
 static __always_inline int start(struct __sk_buff *skb, __u32 hook, __u32 frame, __u32 off,
 				 __u32 end, __u32 proto, int quick, int usual)
 {
@@ -492,16 +493,16 @@ states:
 
 #ifdef TMON_ENTRY
 /*
- * What the host sends to itself as well (a multicast, a broadcast, a packet within a VRF) comes
- * back here and was counted when it left: the interface has not received it, and some of it has no
- * link header.
+ * Whether a packet is the host's own that is looped back (a multicast, a broadcast, a packet within
+ * a VRF). It was counted when it left; the interface has not received it, and it may have no link
+ * header.
  */
 static __always_inline int is_heard(struct __sk_buff *skb, __u32 hook)
 {
 	return hook == HOOK_RX && skb->pkt_type == PACKET_LOOPBACK;
 }
 
-/* A packet arrives at a hook where nothing is configured but what tables and ports say. */
+/* A packet arrives at a hook with the default configuration (apart from tables and ports). */
 static __always_inline int enter_usual(struct __sk_buff *skb, __u32 hook)
 {
 	if (unlikely(is_heard(skb, hook)))
@@ -510,8 +511,8 @@ static __always_inline int enter_usual(struct __sk_buff *skb, __u32 hook)
 }
 
 /*
- * The same with any configuration; the verifier leaves out what is not configured. In a capture's
- * frame, cb says how long it was and how it starts.
+ * The same with any configuration; the verifier removes code for what is not configured. For a
+ * frame of a capture, cb gives its length and how it begins.
  */
 static __always_inline int enter(struct __sk_buff *skb, __u32 hook)
 {
@@ -658,7 +659,7 @@ STATE(state_pull)
 	return hop(skb, c, c->walk.resume);
 }
 
-/* To c->key's table. */
+/* Continues in the table of c->key. */
 static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
 {
 	if (ASKED()) {
@@ -675,8 +676,8 @@ static __always_inline int find(struct __sk_buff *skb, struct cpu *c)
 }
 
 /*
- * The walk is over: no more headers, or a stop. Inside a tunnel that is a row which says why; here
- * the row's key is made.
+ * The walk is over: no more headers, or a stop. A stop inside a tunnel becomes a row with that
+ * reason. Makes the row's key.
  */
 STATE(state_end)
 {
@@ -730,9 +731,9 @@ STATE(state_fragment)
 }
 
 /*
- * The row is found or made in its table; where that is full, full() goes on: nothing is lost. Where
- * many CPUs count in the row, the same again for this one's slot; if there is no room for that, in
- * the common one.
+ * Finds or creates the row in its table; if that is full, full() continues, so that nothing is
+ * lost. If many CPUs count in the row, this is repeated for the slot of this CPU or, if there is no
+ * room for that, for the shared one.
  */
 #define STATE_TABLE(NAME, count, full)                                                            \
 	STATE(state_##count)                                                                      \
@@ -823,7 +824,7 @@ STATE(state_tcp)
 }
 
 #ifndef TMON_NATIVE
-/* What the slots' `seen` is compared with: the time, as user space cannot read it. */
+/* The time with which the slots' `seen` is compared, which user space cannot read. */
 SEC("tc")
 int tmon_now(struct __sk_buff *skb)
 {

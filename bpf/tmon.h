@@ -320,9 +320,9 @@ struct handshakes {
 };
 
 /*
- * Who wants to examine rows more closely, and which ones. Rows are selected by an expression of
- * tests: the tests up to one with TEST_LAST form a term, of which any must hold, or none with
- * TEST_NOT; all terms must hold.
+ * The probers, and which rows they examine more closely. An expression of tests selects rows: the
+ * tests up to one with TEST_LAST form a term, of which any test must hold, or none with TEST_NOT;
+ * all terms must hold.
  */
 #define PROBERS	    16
 #define PROBES	    2048 /* rows for which it is known who wants them; a power of two */
@@ -474,7 +474,7 @@ _Static_assert(sizeof(struct prober) % 8 == 0, "words");
 _Static_assert(sizeof(struct caught) == 40, "five words");
 _Static_assert(sizeof(struct lens_key) == 20, "five half-words");
 _Static_assert(SHARD_CPU < OWNER_PROBE, "a probe is no CPU");
-_Static_assert(PROBES < OWNER_ASK, "a probe's place is not that of none");
-_Static_assert(TURNS < 1 << TURNS_BITS, "so many can be counted");
+_Static_assert(PROBES < OWNER_ASK, "no probe has the number that stands for none");
+_Static_assert(TURNS < 1 << TURNS_BITS, "the counter is wide enough");
 
 #endif
