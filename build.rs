@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles `bpf/*.bpf.c` and writes their skeletons, from which all shared types come; and what
-//! `cargo bench` compares it with, which is in no other binary.
-//! Without the feature `live` there are no programs, and nothing to compile.
+//! Compiles `bpf/*.bpf.c` and generates their skeletons, from which all shared types come, as well
+//! as the programs that `cargo bench` compares them with, which are in no other binary. Without the
+//! feature `live` there are no programs, and there is nothing to compile.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // what cargo reads
 
 #[cfg(not(feature = "live"))]
@@ -15,9 +15,11 @@ fn main() -> anyhow::Result<()> {
     use libbpf_cargo::SkeletonBuilder;
 
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
-    // Line information says where the sources were: nothing of this machine's goes into the program.
+    // Line information contains the paths of sources: nothing of this machine goes into the
+    // program.
     let sources = format!("-ffile-prefix-map={}=tmon", env::var("CARGO_MANIFEST_DIR")?);
-    // libbpf's headers from libbpf-sys: libbpf-cargo has them in a folder of another name every time.
+    // libbpf's headers from libbpf-sys: libbpf-cargo unpacks them into a folder with a different
+    // name each time.
     let headers = env::var("DEP_BPF_INCLUDE").context("libbpf-sys says where its headers are")?;
     let libbpf = format!("-ffile-prefix-map={headers}=libbpf");
     for (source, skeleton) in [
@@ -30,7 +32,8 @@ fn main() -> anyhow::Result<()> {
     ] {
         SkeletonBuilder::new()
             .source(source)
-            // The object by reference and unformatted: as text in the skeleton it is 14 MB to compile.
+            // The object by reference and unformatted: as text in the skeleton, there would be 14
+            // MB to compile.
             .reference_obj(true)
             .rustfmt("cat")
             // Debian keeps asm/types.h in a per-architecture folder that `-target bpf` does not search.

@@ -416,7 +416,7 @@ impl Naming {
     fn read(&self, local: bool) -> Result<(Names, Looking)> {
         #[cfg(feature = "live")]
         let asker = {
-            // What is not there yet is out of this process's reach later.
+            // Files that do not exist yet are out of this process's reach later.
             let later = hosted::FOLDERS.iter().map(PathBuf::from).filter(|path| !path.exists());
             let (docker, cri) = (self.docker.clone(), self.cri.clone());
             let services = Services { docker, cri, files: later.collect() };

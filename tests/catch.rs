@@ -492,7 +492,7 @@ fn a_dashboard_examines_packets_while_asked_to() {
     let live = g.watch(&Config::default(), Want::Best);
     let mut source = LiveCloser::new(live, Names::default(), "tmon");
     let rows = format!("vni:{VNI}").parse().unwrap();
-    assert_eq!(source.closer().unwrap().seen().unwrap(), None, "nobody looks yet");
+    assert_eq!(source.closer().unwrap().seen().unwrap(), None, "no lens is active yet");
     source.closer().unwrap().look(Some(&rows)).unwrap();
     send(&a, &b, 10);
     // Another conversation makes a new row.
@@ -510,7 +510,7 @@ fn a_dashboard_examines_packets_while_asked_to() {
     let long = (0..40).map(|n| format!("vni:{n}")).collect::<Vec<_>>().join(" ");
     let e = source.closer().unwrap().look(Some(&long.parse().unwrap())).unwrap_err();
     assert!(e.to_string().contains("compares 40 values"), "{e}");
-    assert_eq!(source.closer().unwrap().seen().unwrap(), None, "the one before has ended");
+    assert_eq!(source.closer().unwrap().seen().unwrap(), None, "the previous lens has ended");
     source.closer().unwrap().look(None).unwrap();
     assert!(source.read().is_ok());
 }

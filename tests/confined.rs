@@ -267,8 +267,8 @@ fn a_confined_process_cannot_reach_out() {
             ] {
                 assert_eq!(errno(done), Some(libc::EPERM), "{what}");
             }
-            assert_eq!(libc::kill(me as i32, 0), 0, "what a panic does to itself");
-            assert_eq!(libc::fchmod(file, 0o644), 0, "what node_exporter is to read");
+            assert_eq!(libc::kill(me as i32, 0), 0, "as a panic signals itself");
+            assert_eq!(libc::fchmod(file, 0o644), 0, "the mode for node_exporter's files");
             #[cfg(target_arch = "x86_64")]
             for x32 in [520, 521, libc::SYS_mount] {
                 let done = libc::syscall(x32 | 0x4000_0000, 0, 0, 0, 0, 0);
@@ -301,7 +301,7 @@ fn only_new_files_of_ours_are_made() {
     succeeds(|| {
         let runner = Runner::start(Vec::new()).unwrap();
         Sandbox::new(None).enter_all().unwrap();
-        assert!(refused(fs::write("tmon-x.svg", "")), "not by who is confined");
+        assert!(refused(fs::write("tmon-x.svg", "")), "not by a confined thread");
         runner.begin().unwrap().write_all(b"picture").unwrap();
         for name in
             ["", "x.svg", ".tmon-x", "tmon-/../x", "/tmon-x", "tmon-\n", "tmon-\0", "tmon-ä"]
@@ -328,7 +328,7 @@ fn only_new_files_of_ours_are_made() {
 fn commands_end_with_who_asked() {
     let (read, mut write) = io::pipe().unwrap();
     let status = forked(|| {
-        // The killed process is not the first of them, which ends by the first signal.
+        // The killed process is not the first of its group, which ends by the first signal.
         let script = "sh -c 'trap \"\" TERM; echo $$; sleep 600; true' | cat";
         let runner = Runner::start(commands(&[&["sh", "-c", script]])).unwrap();
         let running = runner.run(0).unwrap();
@@ -429,7 +429,7 @@ fn dump_follows_and_joins_when_confined() {
         interface(&r, "eth8").is_some_and(|i| i["attached"].is_string())
             && interface(&r, "eth7").is_some_and(|i| i["attached"].is_null())
     });
-    until("names are told", || {
+    until("names arrive", || {
         send(&a, &b, 1);
         reading()["flows"].as_array().unwrap().iter().any(|f| f["outer_sname"] == "here")
     });
@@ -471,7 +471,8 @@ fn on_a_terminal(args: &[&str], folder: &Path) -> (Child, File, Receiver<Vec<u8>
     (child, File::from(pty.master), output)
 }
 
-/// Not a byte of a capture is read before: a reader waits for the first one and is confined.
+/// Not a byte of a capture is read before confinement: a reader waits for the first byte and is
+/// confined.
 fn captures_are_read_when_confined() {
     let capabilities = |pid, set: &str| {
         let all = threads(pid, set).into_iter();

@@ -147,7 +147,7 @@ fn expect(live: &mut Live, reason: &str, row: &Key, packets: u64) -> (DropKey, D
     let total = snapshot.total();
     let flow = total.rows.merged().into_iter().find(|f| f.key == *row);
     if let Some(flow) = flow {
-        assert_eq!(total.dropped(&flow).unwrap().packets, packets, "the row has them, too");
+        assert_eq!(total.dropped(&flow).unwrap().packets, packets, "the row has them as well");
     }
     let (key, dropped) = tunnels[0];
     assert!(dropped.first <= dropped.last && !key.elsewhere);
@@ -353,7 +353,7 @@ fn more_combinations_than_room() {
     let (_, drops) = read(&mut live);
     let books = drops.books()[named("VXLAN_VNI_NOT_FOUND")];
     assert_eq!(drops.missed, 0);
-    assert_eq!((books.attributed.packets, books.seen().packets), (sent, sent), "nothing is lost");
+    assert_eq!((books.attributed.packets, books.seen().packets), (sent, sent), "no drop is lost");
     let other = |key: &DropKey| matches!(key.victim, Victim::Tunnel(Key { other: true, .. }));
     let others: u64 =
         drops.rows.iter().filter(|(k, _)| other(k)).map(|(_, n)| n.total().packets).sum();

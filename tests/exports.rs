@@ -139,7 +139,7 @@ fn metrics_match_dump() {
     let mut exporter = Running::tmon(&export);
     let at = exporter.address();
     assert!(at.ip().is_loopback());
-    assert_eq!(exported(&series(&scrape(at)), &g), dumped(&g), "what was counted before is there");
+    assert_eq!(exported(&series(&scrape(at)), &g), dumped(&g), "earlier counts are included");
 
     // A silent client does not delay others.
     let silent = TcpStream::connect(at).unwrap();

@@ -85,7 +85,7 @@ fn an_id_without_a_device_is_found_and_passed_to_a_command() {
     let mut watch = Watching::new(&ground.b, &["--exec", &command]);
     let frame = stray();
     let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
-    until("it is told", || {
+    until("the finding is reported", || {
         inject(&raw, index, &frame);
         !watch.all().is_empty()
     });
@@ -94,7 +94,7 @@ fn an_id_without_a_device_is_found_and_passed_to_a_command() {
     let place = &finding["where"];
     assert_eq!((&place["tunnel"], &place["vni"]), (&"vxlan".into(), &99.into()));
     assert_eq!(place["outer_dip"], outer(2).to_string());
-    until("the command was told", || {
+    until("the command received it", || {
         let text = fs::read_to_string(&told).unwrap_or_default();
         serde_json::from_str::<Value>(text.trim()).is_ok_and(|v| v == finding)
     });
@@ -111,14 +111,14 @@ fn a_command_that_prints_endlessly_delays_nobody() {
     let mut watch = Watching::new(&ground.b, &["--exec", "yes; sleep 1000"]);
     let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
     let frame = stray();
-    until("it is told", || {
+    until("the finding is reported", || {
         inject(&raw, index, &frame);
         !watch.all().is_empty()
     });
     let asked = Instant::now();
     let (status, errors) = watch.end();
     assert_eq!(status, Some(3), "{errors}");
-    assert!(asked.elapsed() < Duration::from_secs(5), "it ends when it is told to");
+    assert!(asked.elapsed() < Duration::from_secs(5), "it ends on request");
     assert!(errors.lines().count() < 40, "{errors}");
 }
 
@@ -128,11 +128,11 @@ fn a_known_finding_raises_no_alarm() {
     ground.settle();
     let folder = tempfile::tempdir().unwrap();
     let known = folder.path().join("known");
-    fs::write(&known, "no_device vni:99 until 2999-01-01 # somebody is on it\n").unwrap();
+    fs::write(&known, "no_device vni:99 until 2999-01-01 # being worked on\n").unwrap();
     let mut watch = Watching::new(&ground.b, &["--ignore", known.to_str().unwrap()]);
     let frame = stray();
     let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
-    until("it is told", || {
+    until("the finding is reported", || {
         inject(&raw, index, &frame);
         !watch.all().is_empty()
     });

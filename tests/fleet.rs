@@ -75,7 +75,7 @@ fn loss_between_two_hosts_equals_the_droppers_count() {
             && dumped(&both[1..]).is_some_and(|r| sum(&r, "rx_pkts") == sent - world.dropped())
     });
     let now = dumped(&both).unwrap()["interval_ns"].as_u64().unwrap();
-    until("they go on for a while", || is_long(now + 2_500_000_000));
+    until("they continue for a while", || is_long(now + 2_500_000_000));
     drop(recorders);
     let fleet = dumped(&both).unwrap();
     let lost = world.dropped();
@@ -152,10 +152,10 @@ fn streaming_hosts_are_one_picture_and_failures_are_reported() {
         .unwrap();
     let lines = heard(&mut dump);
     let dump = Started(dump);
-    until("they tell", || !lines.lock().unwrap().0.is_empty());
+    until("both hosts report", || !lines.lock().unwrap().0.is_empty());
     let sent = world.send(500);
     let all = |field| lines.lock().unwrap().0.iter().map(|r| sum(r, field)).sum::<u64>();
-    until("all of it is told", || {
+    until("everything is reported", || {
         all("sent_pkts") == sent && all("received_pkts") == sent - world.dropped()
     });
     assert_eq!(all("fwd_pkts") + all("rev_pkts"), sent);
@@ -199,7 +199,7 @@ fn a_recording_of_several_hosts_matches_the_live_view() {
     for space in [&world.a, &world.b] {
         until("all of them count", || space.programs("eth0").len() >= 8);
     }
-    until("they tell", || {
+    until("all hosts report", || {
         let is_there = |r: &Value| r["hosts"].as_array().is_some_and(|h| h.len() == 2);
         !live.lock().unwrap().0.is_empty()
             && [&night, &days, &given_away]
@@ -215,7 +215,7 @@ fn a_recording_of_several_hosts_matches_the_live_view() {
     let is_all = |r: &Value| {
         sum(r, "sent_pkts") == sent && sum(r, "received_pkts") == sent - world.dropped()
     };
-    until("all of it is told", || {
+    until("everything is reported", || {
         counts("sent_pkts") == sent && counts("received_pkts") == sent - world.dropped()
     });
     for file in [&night, &days, &given_away] {
@@ -234,7 +234,7 @@ fn a_recording_of_several_hosts_matches_the_live_view() {
         let out = tmon().args(args).arg(&night).output().unwrap();
         (out.status.code(), String::from_utf8(out.stdout).unwrap())
     };
-    // What is to be given away has the same counts, of nobody that can be found by it.
+    // An anonymized recording has the same counts and no identifying names or addresses.
     let masked = dumped(&[&given_away]).unwrap();
     let own: Value =
         serde_json::from_str(&said(&["dump", "--json", "--anonymize", "--read"]).1).unwrap();
@@ -334,17 +334,17 @@ fn a_killed_stream_and_a_stalled_viewer_lose_no_packet() {
     let lines = heard(&mut dump);
     let dump = Started(dump);
     let viewer = Pid::from_raw(dump.0.id() as i32);
-    until("they tell", || !lines.lock().unwrap().0.is_empty());
+    until("both hosts report", || !lines.lock().unwrap().0.is_empty());
     let all = |field| lines.lock().unwrap().0.iter().map(|r| sum(r, field)).sum::<u64>();
     let mut sent = world.send(200);
-    until("all of it is told", || all("sent_pkts") == sent && all("received_pkts") == sent);
+    until("everything is reported", || all("sent_pkts") == sent && all("received_pkts") == sent);
     // The viewer is stopped: what happens meanwhile is reported when it continues.
     kill(viewer, Signal::SIGSTOP).unwrap();
     sent += world.send(300);
     thread::sleep(Duration::from_secs(2)); // the duration is what is tested
     sent += world.send(300);
     kill(viewer, Signal::SIGCONT).unwrap();
-    until("all of it is told", || all("sent_pkts") == sent && all("received_pkts") == sent);
+    until("everything is reported", || all("sent_pkts") == sent && all("received_pkts") == sent);
     let killed = streams("node-b", &world.b).expect("it streams");
     kill(killed, Signal::SIGKILL).unwrap();
     until("it is started again", || {
@@ -352,7 +352,7 @@ fn a_killed_stream_and_a_stalled_viewer_lose_no_packet() {
             && streams("node-b", &world.b).is_some_and(|pid| pid != killed)
     });
     sent += world.send(100);
-    until("both go on", || all("sent_pkts") == sent && all("received_pkts") == sent);
+    until("both continue", || all("sent_pkts") == sent && all("received_pkts") == sent);
 }
 
 #[test]

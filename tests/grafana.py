@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 
 def lost(before, after, at="$"):
-    """The places of `before` that are not, or otherwise, in `after`."""
+    """The paths in `before` that are missing or different in `after`."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             if key not in after:

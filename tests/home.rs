@@ -123,8 +123,8 @@ fn groups_of_hosts_are_in_every_format() {
     assert!(csv.lines().next().unwrap().ends_with(",outer_sgroup,outer_dgroup"), "{csv}");
     assert!(csv.lines().nth(1).unwrap().ends_with(",eu/zone-a,eu/zone-b"), "{csv}");
     let svg = of(&["--svg"]);
-    assert!(svg.contains(">eu/zone-a<"), "the picture is of the coarsest of which there are two");
-    assert!(of(&["--html"]).contains("\"coarsest\":1,"), "and so is the page");
+    assert!(svg.contains(">eu/zone-a<"), "the picture shows the coarsest level with two groups");
+    assert!(of(&["--html"]).contains("\"coarsest\":1,"), "and so does the page");
     // Rows can also be selected by a host's name.
     for (filter, rows) in [("group:eu/zone-b", 1), ("!group:eu", 0), ("group:eu/zone-b/", 1)] {
         let json = of(&["--json", "--filter", filter]);
@@ -574,7 +574,7 @@ fn a_signal_ends_it_despite_a_stalled_reader() {
         };
         let begun = std::time::Instant::now();
         while !handles() {
-            assert!(begun.elapsed().as_secs() < 60, "it listens to signals");
+            assert!(begun.elapsed().as_secs() < 60, "it handles signals");
             std::thread::yield_now();
         }
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
@@ -608,7 +608,7 @@ fn a_doubled_signal_is_one_and_silent_hosts_delay_nothing() {
         };
         let begun = std::time::Instant::now();
         while !handles() {
-            assert!(begun.elapsed().as_secs() < 40, "it listens to signals");
+            assert!(begun.elapsed().as_secs() < 40, "it handles signals");
             std::thread::yield_now();
         }
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);

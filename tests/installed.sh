@@ -12,7 +12,7 @@ mount -t bpf bpf /sys/fs/bpf
 trap '"$tmon" lab down --prefix "$prefix" >/dev/null' EXIT
 
 "$tmon" --version
-"$tmon" check >/dev/null # nothing fails
+"$tmon" check >/dev/null # no check fails
 "$tmon" lab up --hosts 2 --networks 2 --prefix "$prefix" >/dev/null
 host=$prefix-host0
 # The contents of its hooks; tcx, which not every iproute2 shows, is covered by `check`.

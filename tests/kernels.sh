@@ -5,8 +5,8 @@
 #
 # VMRUN  the program that boots them, as tests/vm.sh does: `vm.sh [-m MB] [-t SECONDS] KERNEL -- COMMAND`
 # TESTS  which of parser, rows, tunnels, overlay, books, once, pin and check to run
-# TMON   the program of `make dist`, tried on each kernel too where it is there, and on one that is too old
-# LOGS   a folder for each kernel's whole output; without it only that of a failure is shown
+# TMON   the program of `make dist`, if given, also run on each kernel and on one that is too old
+# LOGS   a folder for each kernel's complete output; by default only that of a failure is shown
 set -eu
 cd "$(dirname "$0")/.."
 : "${VMRUN:=tests/vm.sh}" "${TESTS:=parser rows tunnels overlay books once pin check}" "${LOGS:=}"

@@ -332,7 +332,7 @@ fn the_ancestor_is_exact_on_the_wire() {
     let lab = Lab::up(&o).expect("up");
     // The first second resolves the neighbours, on a busy machine with some losses.
     let met = (0..30).any(|_| run(&o, Scenario::Ancestor, 1, false).lost == 0);
-    assert!(met, "the neighbours do not find each other");
+    assert!(met, "the neighbours were not resolved");
 
     let host0 = lab.host(0).expect("host0");
     let mut netlink = Netlink::open_in(&host0).expect("netlink");
@@ -405,7 +405,7 @@ fn the_first_echo_is_answered() {
         .filter(|s| s.0.out && s.0.vni.is_some() && s.0.inner == 0x0806)
         .map(|s| s.1.0)
         .sum();
-    assert_eq!(arp, 11, "one request for each client that is asked: {seen:#?}");
+    assert_eq!(arp, 11, "one request for each destination: {seen:#?}");
     lab.down().expect("down");
 }
 
@@ -500,7 +500,7 @@ fn demo_and_culprit_lose_nothing_and_stop_on_request() {
         told.elapsed() < Duration::from_secs(60) && summary.sent > 0 && summary.lost == 0,
         "{summary}"
     );
-    // a lab that goes away ends its traffic
+    // traffic ends when the lab is removed
     let thread = thread::spawn({
         let prefix = o.prefix.clone();
         move || lab::traffic(&prefix, &Traffic::new(Scenario::Demo), &AtomicBool::new(false))

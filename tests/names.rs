@@ -43,7 +43,7 @@ fn own_host() {
     fs::create_dir_all("/var/lib/cni/networks/cbr0").unwrap();
 }
 
-/// As libcni's cache has it.
+/// A result as in libcni's cache.
 fn give(pod: &str, address: &str) {
     let result = json!({
         "kind": "cniCacheV1", "containerId": format!("{pod}0123456789abcdef"), "ifName": "eth0",
@@ -123,7 +123,8 @@ fn later_pods_have_names_as_well() {
     child.wait().unwrap();
 }
 
-/// A service of this host: it answers each question, and closes the connection if such services do.
+/// A service of this host: it answers each question, and closes the connection if the real one
+/// does.
 fn serve(path: &str, answer: impl Fn(&str) -> String + Send + 'static, hangs_up: bool) {
     fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
     let listener = UnixListener::bind(path).unwrap();
@@ -210,7 +211,7 @@ fn services_of_this_host_have_names() {
     let all = valid("names", &tmon(&["names", "--json", "--docker"]).stdout);
     let names = all["names"].as_array().unwrap();
     for (address, name, from) in [
-        ("10.244.0.5", "shop/cart-0", "cni"), // who knows it best
+        ("10.244.0.5", "shop/cart-0", "cni"), // the most reliable source
         ("10.244.0.6", "shop_web-0", "ovs"),
         ("198.51.100.2", "leaf-2", "frr"),
         ("10.0.1.7", "db", "docker"),
@@ -233,7 +234,8 @@ fn services_of_this_host_have_names() {
     let none = valid("names", &tmon(&["names", "--json", "--no-host-names"]).stdout).to_string();
     assert!(!none.contains("ovs") && !none.contains("frr"), "{none}");
 
-    // One that accepts a question and never answers costs its time limit, but not the names of
+    // A service that accepts a question and never answers costs its time limit, but not the names
+    // of others.
     // others.
     fs::remove_file(OVSDB).unwrap();
     let silent = UnixListener::bind(OVSDB).unwrap();
@@ -250,7 +252,7 @@ fn services_of_this_host_have_names() {
     drop(silent);
 }
 
-/// They, and the folder of a container runtime, are there only after tmon has given up everything.
+/// The services and the folder of a container runtime appear only after tmon has confined itself.
 #[test]
 fn services_that_come_later_have_names_as_well() {
     own_host();
@@ -315,7 +317,7 @@ fn processes_of_pods_have_their_names() {
         let name = json!({ "address": address, "name": "shop/cart-0", "from": from });
         assert!(names["names"].as_array().unwrap().contains(&name), "{name} in {names}");
     }
-    // Without a folder of logs it is a container.
+    // Without a folder of logs, the container's name is used.
     fs::remove_dir_all("/var/log/pods").unwrap();
     let names = valid("names", &tmon(&["names", "--json"]).stdout);
     let name = json!({ "address": "10.244.0.77", "name": &id[..12], "from": "cgroup" });
@@ -324,7 +326,7 @@ fn processes_of_pods_have_their_names() {
     sleeper.wait().unwrap();
 }
 
-/// A control group named as that of a pod, below this test's own.
+/// A control group named like a pod's, below this test's own.
 struct OwnGroup(PathBuf);
 
 impl OwnGroup {
@@ -346,7 +348,7 @@ impl Drop for OwnGroup {
     }
 }
 
-/// Its userspace datapath has no devices; what they leave by is in a bridge of its own.
+/// The userspace datapath has no devices; its tunnels' underlay is in a bridge of its own.
 #[test]
 fn tunnels_of_open_vswitch_are_found() {
     own_host();
@@ -383,14 +385,14 @@ fn tunnels_of_open_vswitch_are_found() {
     }
     let table = String::from_utf8(run(&["tunnels"]).stdout).unwrap();
     assert!(table.lines().any(|l| l.starts_with("vx1") && l.contains("ovs vxlan")), "{table}");
-    // Without a name of an interface it is what is watched.
+    // Without a name of an interface, the underlay is watched.
     let out = run(&["dump", "--for", "0s", "--rows", "64", "--json"]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     let reading: Value = serde_json::from_slice(&out.stdout).expect(&said);
     assert_eq!(reading["interfaces"][0]["name"], "eth0", "{reading}");
 }
 
-/// What `tests/tools.sh` has unpacked.
+/// A program that `tests/tools.sh` has unpacked.
 fn unpacked(program: &str) -> Command {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools");
     let folders =
@@ -528,7 +530,8 @@ fn the_real_ovn_is_understood() {
     assert!(ids.contains(&"bridge blue") && ids.contains(&"VRF edge"), "{all}");
 }
 
-/// Its ids are in no VRF, which not every kernel has: what matters is that both daemons are understood.
+/// Its ids are in no VRF, which some kernels lack: what matters is that the answers of both daemons
+/// are understood.
 #[test]
 #[ignore = "needs frr: make test-tools unpacks it"]
 fn the_real_frr_is_understood() {
@@ -540,7 +543,7 @@ fn the_real_frr_is_understood() {
     let _run = OwnRun::new(); // after `space`, whose name is below the other one
     fs::create_dir_all("/run/frr").unwrap();
     fs::write("/run/zebra.conf", "").unwrap();
-    // The group that vtysh is of, which the package would add.
+    // The group that vtysh belongs to, which the package would create.
     fs::write("/run/group", fs::read_to_string("/etc/group").unwrap() + "frrvty:x:990:root\n")
         .unwrap();
     let bind = MsFlags::MS_BIND;
@@ -565,7 +568,7 @@ fn the_real_frr_is_understood() {
     });
 }
 
-/// A pod that containerd runs as if a kubelet had told it to, with CNI's own plugins.
+/// A pod that containerd runs as on a kubelet's request, with CNI's own plugins.
 #[test]
 #[ignore = "needs containerd, runc, CNI's plugins and grpcio: make test-tools unpacks them"]
 fn the_real_containerd_is_understood() {
@@ -650,7 +653,7 @@ fn the_real_containerd_is_understood() {
         names.iter().map(|name| name["from"].as_str().unwrap().to_owned()).collect()
     };
     let found = [from(&["--cri"]), from(&[])];
-    // Without libcni's cache host-local has only the id, whose process is of a pod.
+    // Without libcni's cache, host-local has only the id, which the pod's process resolves.
     fs::remove_dir_all(RESULTS).unwrap();
     let by_id = from(&[]);
     fs::remove_dir_all("/var/lib/cni").unwrap();

@@ -126,10 +126,12 @@ fn a_fleet_on_a_bus_survives_an_outage_with_one_longer_interval() {
     let (world, server) = (lossy(), NatsServer::start());
     let a = publish(&server.url(), &world.a, "eu.a", &[]);
     let b = publish(&server.url(), &world.b, "eu.b", &[]);
-    until("they greet", || server.heard(".hello.eu.") >= 2);
-    assert_eq!(server.heard(".rows."), 0, "nobody asks");
+    until("both hosts say hello", || server.heard(".hello.eu.") >= 2);
+    assert_eq!(server.heard(".rows."), 0, "nothing has been requested");
     let viewer = watch(&server.url(), &[]);
-    until("both tell", || server.heard(".rows.eu.a") > 1 && server.heard(".rows.eu.b") > 1);
+    until("both hosts publish rows", || {
+        server.heard(".rows.eu.a") > 1 && server.heard(".rows.eu.b") > 1
+    });
     viewer.hears_both();
     let sent = world.send(500);
     told(&viewer, sent, sent - world.dropped());
@@ -137,7 +139,7 @@ fn a_fleet_on_a_bus_survives_an_outage_with_one_longer_interval() {
     [&a, &b].iter().for_each(|p| p.says("unreachable"));
     let sent = sent + world.send(300);
     let before = server.heard(".rows.eu.a");
-    thread::sleep(Duration::from_secs(3)); // so long an outage lasts
+    thread::sleep(Duration::from_secs(3)); // the length of the outage
     assert_eq!(server.heard(".rows.eu.a"), before);
     server.start_again();
     told(&viewer, sent, sent - world.dropped());
@@ -159,11 +161,11 @@ fn inner_addresses_stay_local_if_asked_and_json_lines_are_published() {
     let mut lines = BufReader::new(&listener);
     let _a = publish(&server.url(), &world.a, "a", &["--no-rows", "--always", "1s", "--json"]);
     let viewer = watch(&server.url(), &[]);
-    until("sums are told", || server.heard(".sum.a") > 2);
+    until("sums are published", || server.heard(".sum.a") > 2);
     let sent = world.send(100);
     let begun = Instant::now();
     let row = loop {
-        assert!(begun.elapsed() < PATIENCE, "a line is told");
+        assert!(begun.elapsed() < PATIENCE, "a line is printed");
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
         let Ok(row) = serde_json::from_str::<Value>(&line) else { continue };
@@ -242,7 +244,7 @@ fn two_hosts_with_one_address_are_counted_and_recorded_together() {
         flows.iter().filter(|f| f["vni"] == 99).filter_map(|f| f[field].as_u64()).sum()
     };
     let both = ["sent_pkts", "received_pkts"];
-    until("it is told", || both.map(|field| viewer.sum(field)) == [sent; 2]);
+    until("all of it is reported", || both.map(|field| viewer.sum(field)) == [sent; 2]);
     until("it is recorded", || both.map(|field| sum(&recorded(), field)) == [sent; 2]);
     assert_eq!(viewer.sum("fwd_pkts") + viewer.sum("rev_pkts"), sent, "each packet counts once");
     drop(record);
@@ -359,7 +361,7 @@ fn a_real_servers_permissions_hold_and_it_may_be_killed() {
     server.kill();
     a.says("unreachable");
     let sent = sent + world.send(300);
-    thread::sleep(Duration::from_secs(2)); // so long an outage lasts
+    thread::sleep(Duration::from_secs(2)); // the length of the outage
     server.start_again();
     told(&viewer, sent, sent - world.dropped());
     // A killed viewer's requests expire half a minute later.
@@ -384,7 +386,7 @@ fn a_real_server_cuts_off_a_stalled_viewer_which_comes_back() {
     world.send(50);
     viewer.signal(Signal::SIGCONT);
     let before = viewer.1.lock().unwrap().0.len();
-    until("it goes on", || viewer.1.lock().unwrap().0.len() > before + 2);
+    until("it continues", || viewer.1.lock().unwrap().0.len() > before + 2);
     let sums = || ["tx_pkts", "rx_pkts"].map(|field| viewer.sum(field));
     let ([sent, received], lost) = (sums(), world.dropped());
     let more = world.send(100);
@@ -425,5 +427,5 @@ fn tls_to_a_real_server_requires_trust() {
     let sent = world.send(200);
     told(&viewer, sent, sent - world.dropped());
     let stranger = tmon().args(["dump", "--nats", &url]).output().unwrap();
-    assert!(!stranger.status.success(), "it trusts whom it should not");
+    assert!(!stranger.status.success(), "it trusts an unknown server");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What passes hooks twice is one packet in totals, and what an interface never received does not
 //! count as received. Needs root.
-#![allow(clippy::print_stdout)] // what was not tried is said
+#![allow(clippy::print_stdout)] // reports what was not tried
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 use std::{

@@ -116,7 +116,7 @@ fn a_stranger_cannot_pretend_to_be_an_owner() {
         })
         .collect();
     let live = watch(&g, CLSACT);
-    assert_eq!(g.a.programs("eth0").len(), 2, "what was left is gone, what is new is there");
+    assert_eq!(g.a.programs("eth0").len(), 2, "leftovers are gone and the new programs are there");
     drop(live);
     assert_eq!(g.a.hooks("eth0"), before);
     assert!(signs(&g).is_empty());
@@ -211,9 +211,9 @@ fn records_of_qdiscs_do_not_outlive_them() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(gone.iter().all(|path| !path.exists()), "{gone:?}");
-    assert!(unknown.exists(), "a namespace that has no name may be there all the same");
+    assert!(unknown.exists(), "a namespace without a name may still exist");
     fs::remove_file(unknown).unwrap();
-    assert!(here.exists(), "whoever attaches there takes the qdisc along");
+    assert!(here.exists(), "the next attach there takes over the qdisc");
     drop(Live::open(&["d1".to_owned()], Some(g.a.name()), &small(), CLSACT).unwrap());
     assert!(!here.exists() && !g.a.hooks("d1").contains("clsact"));
     drop(watch(&g, CLSACT)); // what the kill left

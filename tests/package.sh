@@ -10,11 +10,11 @@ undo() {
 	rm -f "$root/tmp/tmon.deb" "$root/tmp/installed.sh"
 }
 trap undo EXIT
-mount --bind "$root" "$root" # `ip netns exec` wants / to be a mount
+mount --bind "$root" "$root" # `ip netns exec` requires / to be a mount
 for m in dev proc sys; do mount --bind "/$m" "$root/$m"; done
-mount -t bpf bpf "$root/sys/fs/bpf" # its own: nothing of this machine's is seen or touched
+mount -t bpf bpf "$root/sys/fs/bpf" # its own: this machine's is neither seen nor touched
 
-# All that is there, but for what the package manager itself keeps about its work.
+# All files, except what the package manager itself keeps about its work.
 everything() {
 	find "$root" -xdev \( -path "$root/var/log" -o -path "$root/var/cache" -o -path "$root/var/lib/dpkg" -o -path "$root/tmp" -o -path "$root/run" \
 		-o -path "$root/etc/*-" \) -prune -o -printf '%P %m %U:%G %l\n' | sort
@@ -38,13 +38,14 @@ done
 [ -s "$root/usr/lib/systemd/system/tmon-record@.service" ]
 [ -s "$root/usr/lib/systemd/system/tmon-publish@.service" ]
 in_root sh /tmp/installed.sh /usr/bin/tmon
-# A member of the group, who may do nothing else; and one who is not. (By a shell: setpriv itself keeps root's eyes.)
+# A member of the group, who may do nothing else; and a user who is not. (By a shell: setpriv itself keeps root's
+# access.)
 in_root setpriv --reuid 12345 --regid tmon --clear-groups sh -c 'tmon dump lo --for 10ms'
 if in_root setpriv --reuid 12345 --regid 12345 --clear-groups sh -c 'tmon --version' 2>/dev/null; then
 	echo "anybody may run it"
 	exit 1
 fi
-# Again, as an upgrade; what counts goes on.
+# Again, as an upgrade; counting continues.
 in_root tmon attach lo --rows 1024
 in_root dpkg -i /tmp/tmon.deb
 in_root tmon status | grep -q '^lo .*counting'

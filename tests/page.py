@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""page.py PAGE GROUPED DIR: reads PAGE and GROUPED as a person does, with a mouse and keys, in headless Chromium.
+"""page.py PAGE GROUPED DIR: uses PAGE and GROUPED as a person does, with a mouse and keys, in headless Chromium.
 
 Pictures of what was seen go to DIR. The pages are those that tests/page.rs makes.
 """
@@ -120,7 +120,7 @@ def read(r):
             for x, y in zip(a, b):
                 assert x[0] == y[0] and all(close(p, q) for p, q in zip(x[1:], y[1:])), (case["name"], x, y)
 
-    # what there is: hosts, ids with their shares
+    # contents: hosts, ids with their shares
     equal(r.path(), ["hosts"], "path")
     equal(len(r.all("#chord .arc")), 3, "arcs")
     equal(len(r.all("#chord .ribbon")), 3, "ribbons")
@@ -204,7 +204,7 @@ def read(r):
 
 
 def read_groups(r):
-    """The same rows with hosts in groups: the coarsest of which there are two, their hosts, what is inside."""
+    """The same rows with hosts in groups: the coarsest level with two groups, their hosts, and inner addresses."""
     r.b.get(GROUPED.as_uri())
     equal(r.path(), ["groups"], "path")
     a, b = "eu/<b>zone-a", "eu/zone-b"
@@ -215,7 +215,7 @@ def read_groups(r):
     groups = set(r.texts("#rows td:nth-child(5)"))
     equal(groups, {a, f"{a} ⇄ eu/zone-b/rack-1"}, "groups of rows")
 
-    # into one: its hosts, and what is elsewhere in its group
+    # into one: its hosts, with those elsewhere in their groups
     r.click([e for e in r.all("#chord .arc") if e.get_attribute("aria-label").startswith(a)][0])
     equal(r.path(), ["groups", a], "path")
     equal(sorted(r.texts("#ends .name")), ["172.16.1.100", "172.16.1.101", b], "its hosts")

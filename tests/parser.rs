@@ -26,7 +26,7 @@ use frames::{Gre, ends, pkt};
 use mutations::{Random, mutate};
 use table::{Answer, Begin, Case, I4, I6, Inside, O4, O6, Want, cases, deep, reason, tunnel};
 
-/// What the program returns on every path: TC_ACT_UNSPEC, so that others decide about the packet.
+/// The program's return value on every path: TC_ACT_UNSPEC, so that others decide about the packet.
 const UNSPEC: i32 = -1;
 
 /// One loaded object for each way of starting.
@@ -855,11 +855,14 @@ fn later_fragments_go_to_the_row_of_the_first() {
             parts.len() as u64 + 1,
             "{name}: a whole packet is in the same row"
         );
-        assert_eq!(more.counters.fragments, all.counters.fragments, "{name}: and is no fragment");
+        assert_eq!(
+            more.counters.fragments, all.counters.fragments,
+            "{name}: and is not a fragment"
+        );
         assert_eq!(
             program.books().expect("books").fragments,
             [bytes(&parts), Count::default()],
-            "{name}: as the books say"
+            "{name}: as in the books"
         );
 
         // another datagram, another protocol, another sender: not this row

@@ -57,7 +57,7 @@ def blocks():
 
 
 def cells(line, style):
-    """(character, style) for a line; the style goes on to the next."""
+    """(character, style) for a line; the style continues on the next line."""
     out = []
     for sgr, char in re.findall(r"\x1b\[([0-9;:]*)m|(.)", line):
         if char:

@@ -58,7 +58,7 @@ shot() {
 	shift 2
 	for key in "$@"; do tmux -L "$socket" send-keys -t t "$key"; done
 	wait_for "$word"
-	sleep 1.2 # what moves comes to rest
+	sleep 1.2 # animations end
 	tmux -L "$socket" capture-pane -e -N -p -t t >"$dir/$name.ansi"
 	"$python" "$here/pictures.py" "$dir/$name.ansi" "$dir/$name.png" "${ground:-dark}"
 	echo "$dir/$name.png"
@@ -68,7 +68,7 @@ close() { tmux -L "$socket" kill-session -t t; }
 
 for size in 80x24 120x40 300x90; do
 	open $size
-	sleep 5 # a past to show
+	sleep 5 # some history to show
 	shot $size-chord networks
 	shot $size-host marked j m
 	shot $size-ribbon received l

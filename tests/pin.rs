@@ -140,7 +140,7 @@ fn the_kernel_counts_without_a_process() {
         );
         assert!(interface["attached"].is_string());
         assert_eq!(dump["flows"][0]["tx_bytes"], Value::from(20 * weight));
-        // What happens from now on, if requested.
+        // What happens from now on, on request.
         let now: Value = serde_json::from_str(&done(&[
             "dump", "eth0", "--netns", netns, "--json", "--for", "10ms",
         ]))
@@ -300,7 +300,7 @@ fn foreign_pins_stay_and_do_no_harm() {
     fs::create_dir(here.join("mine")).unwrap();
     let e = fails(&["detach", "eth0", "--netns", netns]);
     assert!(e.contains("did not create mine in it"), "{e}");
-    assert_eq!(g.a.hooks("eth0"), before, "it is off all the same");
+    assert_eq!(g.a.hooks("eth0"), before, "it is detached all the same");
     assert_eq!(fs::read_dir(&here).unwrap().count(), 1);
     // A failing attach removes what it created, and nothing else.
     fs::create_dir(here.join("about")).unwrap();
@@ -603,7 +603,7 @@ fn leftovers_of_a_killed_attach_do_not_block() {
     assert!(done(&["attach", "eth0", "--netns", netns, "--rows", "1024"]).contains("is attached"));
     assert_eq!(status(netns)["state"], "counting");
     let programs = g.a.tcx("eth0").len();
-    assert!(programs <= 2, "what was left is gone: {programs}");
+    assert!(programs <= 2, "leftovers are gone: {programs}");
 }
 
 #[test]
@@ -621,7 +621,7 @@ fn an_interface_that_goes_leaves_nothing() {
         assert_eq!(
             (s["state"].as_str(), &s["seen_pkts"]),
             (Some("off"), &Value::from(3)),
-            "what was counted can be read"
+            "the counts can be read"
         );
         // Another interface of the same index is not mistaken for it.
         g.a.ip(&format!("link add eth0 index {index} type bridge"));
@@ -720,8 +720,8 @@ fn odd_names_and_a_renamed_interface() {
     assert_eq!(status(netns), Value::Null);
 }
 
-/// All entries of `tmon status --json`: name, namespace, state, and the name when it was attached if that
-/// is another one.
+/// All entries of `tmon status --json`: name, namespace, state, and the name when it was attached
+/// if that differs.
 fn entries() -> Vec<[String; 4]> {
     let all: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
@@ -733,7 +733,7 @@ fn entries() -> Vec<[String; 4]> {
         .collect()
 }
 
-/// An interface is renamed, and another one takes its name: each is known by the name that it has.
+/// An interface is renamed, and another one takes its name: each is known by its present name.
 #[test]
 fn a_name_stands_for_the_interface_that_has_it_now() {
     for want in wants() {
@@ -757,14 +757,14 @@ fn a_name_stands_for_the_interface_that_has_it_now() {
         assert_eq!(entries(), [entry("w9", "w0"), entry("w0", "")]);
         assert_eq!(on("detach", "w0"), "w0 is detached\n");
         assert_eq!(g.a.hooks("w0"), bare);
-        assert_eq!(entries(), [entry("w9", "w0")], "nobody asked to detach that");
+        assert_eq!(entries(), [entry("w9", "w0")], "the other one stays attached");
 
-        // The old name, where nothing else has it.
+        // The old name works if no other interface has it.
         g.a.ip("link del w0");
         assert_eq!(on("detach", "w0"), "w9 is detached\n");
         assert!(entries().is_empty());
 
-        // Two that had it: neither is meant.
+        // Two interfaces had that name, so it is ambiguous.
         for now in ["w7", "w8"] {
             g.a.ip("link add w0 type bridge");
             attach("w0");
@@ -777,8 +777,9 @@ fn a_name_stands_for_the_interface_that_has_it_now() {
     }
 }
 
-/// An interface is moved to another namespace, as container runtimes do. Its links go with it, and are
-/// found there by every command; filters do not. Its index and its name are another's then.
+/// An interface is moved to another namespace, as container runtimes do. Its links move with it,
+/// and every command finds them there; filters do not move. Another interface then gets its index
+/// and its name.
 #[test]
 fn an_interface_that_is_moved_is_found_where_it_is() {
     for want in wants() {
@@ -812,7 +813,7 @@ fn an_interface_that_is_moved_is_found_where_it_is() {
         let text = done(&["check", "w9", "--netns", to]);
         assert!(text.contains("by `tmon attach`"), "{text}");
 
-        // What has its name and its index now is not it.
+        // The interface that has its name and index now is a different one.
         g.a.ip(&format!("link add w0 index {index} type bridge"));
         assert!(!live("w0", from).is_attached());
         let e = fails(&["detach", "w0", "--netns", from]);
@@ -825,7 +826,8 @@ fn an_interface_that_is_moved_is_found_where_it_is() {
         g.a.ip("link del w0");
         there.ip("link del w9");
 
-        // To a namespace that no name leads to: it has its old name, if nothing else has.
+        // A move to a namespace without a name: it is known by its old name if nothing else has
+        // that.
         attach();
         g.a.ip(&format!("link set w0 netns {to}"));
         tmon::kernel::netns::delete(to).unwrap();

@@ -104,7 +104,7 @@ fn a_recording_has_every_packet_and_the_same_findings() {
     let mut told = BufReader::new(watch.0.stdout.take().unwrap());
     let mut live = String::new();
     while !live.contains("no_device") {
-        assert!(told.read_line(&mut live).unwrap() > 0, "it ends without a finding: {live}");
+        assert!(told.read_line(&mut live).unwrap() > 0, "it ended without a finding: {live}");
     }
     assert_eq!(record.end(Signal::SIGTERM), Some(0));
     assert_eq!(watch.end(Signal::SIGTERM), Some(3));
@@ -177,9 +177,9 @@ fn the_time_around_a_bad_finding_is_saved() {
         saved().iter().any(|f| f.metadata().is_ok_and(|m| m.len() > 0))
     });
     let before = dumped(&saved()[0], &[]).iter().map(|r| packets(r, 99)).sum::<u64>();
-    assert!(before > 0, "what came before the finding is there, too");
+    assert!(before > 0, "the time before the finding is included");
     strays(&raw, index, 7);
-    until("it goes on", || dumped(&saved()[0], &[]).iter().any(|r| packets(r, 99) >= before + 7));
+    until("it continues", || dumped(&saved()[0], &[]).iter().any(|r| packets(r, 99) >= before + 7));
     assert_eq!(watch.end(Signal::SIGTERM), Some(3));
     let saved = saved();
     assert_eq!(saved.len(), 1, "{saved:?}");
@@ -231,11 +231,11 @@ fn a_folder_has_a_file_per_day_and_old_ones_are_thinned_and_deleted() {
     let mut said = BufReader::new(record.0.stderr.take().unwrap());
     let mut lines = String::new();
     while !(lines.contains("deleted") && lines.contains("has a reading every 60 s now")) {
-        assert!(said.read_line(&mut lines).unwrap() > 0, "it ends: {lines}");
+        assert!(said.read_line(&mut lines).unwrap() > 0, "it ended: {lines}");
     }
     assert!(thinned.exists() && !deleted.exists());
     let each = dumped(&thinned, &["--watch", "1ms"]);
-    assert!(each.len() < 4, "its readings are of a minute: {}", each.len());
+    assert!(each.len() < 4, "each reading covers a minute: {}", each.len());
     let (raw, index) = (ground.a.raw(), ground.a.link("eth0").index);
     until("it counts", || ground.b.programs("eth0").len() >= 2);
     let today = || {
@@ -243,7 +243,7 @@ fn a_folder_has_a_file_per_day_and_old_ones_are_thinned_and_deleted() {
         all.filter(|f| *f != thinned && *f != newest).collect::<Vec<_>>()
     };
     until("today has a file", || today().iter().any(|f| f.metadata().is_ok_and(|m| m.len() > 0)));
-    // Nobody else keeps the same folder meanwhile.
+    // Nobody else may record into the same folder meanwhile.
     let mut second = keep(&ground.b);
     assert_eq!(second.0.wait().unwrap().code(), Some(1));
     let mut errors = String::new();
@@ -256,7 +256,7 @@ fn a_folder_has_a_file_per_day_and_old_ones_are_thinned_and_deleted() {
     });
     assert_eq!(record.end(Signal::SIGTERM), Some(0));
     let before = today().len();
-    // Another start makes another file; both together are one recording.
+    // Another start creates another file; both together are one recording.
     let mut again = keep(&ground.b);
     until("it has one of its own", || today().len() > before);
     until("it counts", || ground.b.programs("eth0").len() >= 2);
@@ -265,7 +265,7 @@ fn a_folder_has_a_file_per_day_and_old_ones_are_thinned_and_deleted() {
         dumped(&kept, &[]).iter().map(|r| packets(r, 99)).sum::<u64>() == 35
     });
     assert_eq!(again.end(Signal::SIGTERM), Some(0));
-    // Where what is recorded would not be found any more, it says so and ends.
+    // If the recording could not be found any more, it reports that and ends.
     let others = today();
     let mut last = keep(&ground.b);
     until("it has one of its own", || today().len() > others.len());
@@ -348,7 +348,7 @@ fn invalid_recordings_are_refused_with_one_line() {
     for reader in
         [&["dump", "--read"][..], &["fleet", "--read"], &["diff", taken.to_str().unwrap()]]
     {
-        refused(reader, &pipe, 1, "is not a recording"); // without waiting for who writes to it
+        refused(reader, &pipe, 1, "is not a recording"); // without waiting for a writer
         refused(
             reader,
             &nowhere,

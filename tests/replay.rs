@@ -38,7 +38,7 @@ fn capture(frames: usize) -> Vec<u8> {
     [HEADER.map(u32::to_le_bytes).concat(), record(&frame()).repeat(frames)].concat()
 }
 
-/// A folder that anybody may look into.
+/// A folder that everybody can enter.
 fn folder() -> TempDir {
     let dir = TempDir::new().expect("a scratch folder");
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("for all");
@@ -267,7 +267,7 @@ fn packets_are_extracted_into_a_private_file_or_a_pipe() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{args:?}: {output:?}");
     }
-    assert!(!dir.path().join("x").exists(), "nothing is made where nothing is taken");
+    assert!(!dir.path().join("x").exists(), "no file is created without packets");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One file for a ticket: its contents, who can read it, and what is left out when it is to be
-//! given away. Needs root.
+//! One file for a ticket: its contents, who can read it, and what is left out when it is
+//! anonymized. Needs root.
 #![allow(clippy::unwrap_used)] // a test's panic is its report
 #![cfg(feature = "live")]
 use std::{
@@ -36,7 +36,7 @@ fn a_report_is_complete_private_and_can_be_anonymized() {
                 if g.a.programs("eth0").len() > before {
                     inject(&raw, index, &frame);
                 }
-                thread::sleep(Duration::from_millis(20)); // a rate, whatever it is
+                thread::sleep(Duration::from_millis(20)); // any rate
             }
             let done = done.join().unwrap();
             assert!(done.status.success(), "{done:?}");
@@ -59,7 +59,8 @@ fn a_report_is_complete_private_and_can_be_anonymized() {
         assert!(!text.contains(word), "{word} in {text}");
     }
 
-    // A recording, too: of a host that this one does not know, in a file that says whose it is.
+    // Also a recording of a host that this one does not know, in a file that is named after its
+    // owner.
     let secret = folder.path().join("secretnode.tmon");
     let recorded = Command::new(env!("CARGO_BIN_EXE_tmon"))
         .args(["record", "--as", "secretnode", "--netns", g.a.name(), "--for", "1s"])

@@ -578,7 +578,9 @@ fn an_ager_that_is_killed_loses_nothing() {
             nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL).expect("kill");
         }
         match nix::sys::wait::waitpid(child, None).expect("wait") {
-            nix::sys::wait::WaitStatus::Exited(_, code) => assert_eq!(code, 0, "it ages"),
+            nix::sys::wait::WaitStatus::Exited(_, code) => {
+                assert_eq!(code, 0, "it finished ageing")
+            }
             _ => unfinished += 1,
         }
         if kill < 5 {

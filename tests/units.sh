@@ -63,7 +63,7 @@ before() {
 	ip link add eth0 type veth peer name peer0
 	ip link add vx0 type vxlan id 7 dstport 4789 remote 10.9.0.2 dev eth0
 	for i in eth0 peer0 vx0; do ip link set $i up; done
-	mount --bind "$1" "$1" # what services are confined by wants / to be a mount
+	mount --bind "$1" "$1" # the sandboxing of services requires / to be a mount
 	for m in dev sys; do mount --rbind /$m "$1/$m"; done
 	mount -t tmpfs run "$1/run"
 	cp "$2" "$1/tmon.deb"

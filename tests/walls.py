@@ -43,12 +43,12 @@ def cargo(*arguments: str) -> str:
 
 
 def tree(*package: str) -> list[str]:
-    """What is built for a package, however far down."""
+    """All packages that are built for a package, transitively."""
     return cargo("tree", *package, "--edges=normal,build", "--prefix=none", "--format={p}").splitlines()
 
 
 def without_tests(text: str) -> str:
-    """Tests stand last in a file."""
+    """The code without its tests, which are last in a file."""
     return re.split(r"#\[cfg\((?:all\()?test[^\n]*\nmod tests", text)[0]
 
 

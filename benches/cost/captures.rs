@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Captures: `tmon replay` beside programs that count frames or look at their outer headers, where
-//! they are installed.
+//! Captures: `tmon replay` beside programs that count frames or read their outer headers, if they
+//! are installed.
 use std::{
     fs::File,
     io::{BufWriter, ErrorKind, Write},
@@ -20,10 +20,10 @@ use crate::{
 };
 
 const TMON: &str = env!("CARGO_BIN_EXE_tmon");
-/// Frames of the files, and of one for a program that takes hundreds of times longer.
+/// The number of frames in the files, and in one for a program that takes hundreds of times longer.
 const FRAMES: u32 = 2_000_000;
 const FEW: u32 = 100_000;
-/// Bytes of a frame.
+/// The size of a frame in bytes.
 const LENGTH: usize = 140;
 const ROUNDS: usize = 7;
 
@@ -49,7 +49,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     for round in 0..ROUNDS {
         for ((_, command, frames), times) in all.iter().zip(&mut times) {
             if round > 0 && (times.is_empty() || *frames == FEW) {
-                continue; // it is not installed; it has been measured
+                continue; // not installed, or measured already
             }
             if let Some([_, cpu]) = took(command)? {
                 times.push(cpu.as_nanos() as f64 / f64::from(*frames));
@@ -105,7 +105,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A capture of so many frames of so many conversations, in random order.
+/// A capture of this many frames of this many conversations, in random order.
 fn write(path: &Path, frames: u32, rows: u32) -> Result<()> {
     let frame = pkt()
         .eth()
@@ -140,7 +140,7 @@ fn write(path: &Path, frames: u32, rows: u32) -> Result<()> {
     file.flush().with_context(|| format!("write {}", path.display()))
 }
 
-/// How long a command took, and its CPU time, user and system; `None` where it is not installed.
+/// The elapsed time of a command and its CPU time (user and system); `None` if it is not installed.
 fn took(command: &[&str]) -> Result<Option<[Duration; 2]>> {
     let begun = Instant::now();
     let child = Command::new(command[0])

@@ -104,7 +104,7 @@ fn measure() -> Result<Vec<(String, f64)>> {
         add(what, net(&bench, &frame)?);
     }
 
-    // Created by another CPU than the one that then counts in it, far more often than alternately.
+    // Created by a CPU other than the one that then counts in it, far more often than alternately.
     let mut of_two = vxlan44();
     of_two.bytes[of_two.at] ^= 1;
     pin(0)?;

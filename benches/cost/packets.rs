@@ -185,7 +185,7 @@ pub(crate) fn kinds() -> Vec<(&'static str, Varied, Goal)> {
     ]
 }
 
-/// Packets that are examined more closely: TCP, and numbered packets.
+/// Packets that are examined more closely: TCP, and packets with sequence numbers.
 pub(crate) fn watched() -> Vec<(&'static str, Vec<u8>)> {
     let tcp = |outside: Frame, ends| outside.ip(ends).tcp().data(DATA);
     let vxlan = || outer4().udp(54321, 4789).vxlan(10_000).eth();
@@ -283,9 +283,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
 
 /// The additional cost when rows are probed: these, or others in the same table.
 fn probed(report: &mut Report) -> Result<()> {
-    report.heading(
-        "A packet of a row that somebody looks at, VXLAN v4/v4, 1,024 rows: ns more than unprobed",
-    );
+    report.heading("A packet of a probed row, VXLAN v4/v4, 1,024 rows: ns more than unprobed");
     let long = inside4_of(outer4().udp(54321, 4789).vxlan(10_000).eth(), 1400);
     for (what, frame, filter, lens, snaplen, most) in [
         ("other rows are captured", vxlan44(), "vni:1", false, 128, Some(1.0)),

@@ -207,7 +207,7 @@ impl Machine {
             against.map(|(name, what)| format!("{name}: {what}")).join("; "),
             match is_dear {
                 true =>
-                    "Indirect jumps and helper calls are dear on it: targets are what a Zen 5 with SafeRET reached.",
+                    "Indirect jumps and helper calls are expensive on it: targets are what a Zen 5 with SafeRET reached.",
                 false =>
                     "Indirect jumps and helper calls are cheap on it: targets are those for Intel servers.",
             }

@@ -41,7 +41,7 @@ pub struct LabOptions {
     pub interrupt: Option<Interrupt>,
 }
 
-/// When creating it fails, counted in steps.
+/// When creating it fails, as a number of steps.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {

@@ -121,7 +121,7 @@ impl Voice {
         Ok(Voice::Frame(socket, own, who_has(mac, from, to)))
     }
 
-    /// Sends its next packet. Waits if the queue is full, so that what is counted was sent.
+    /// Sends its next packet. Waits if the queue is full, so that every counted packet was sent.
     fn speak(&mut self, number: u64) -> Result<()> {
         loop {
             let done = match self {

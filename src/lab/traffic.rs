@@ -39,7 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const CHECK: Duration = Duration::from_millis(200);
 /// Limit on the unanswered requests of one talk; older ones are lost.
 const OUTSTANDING: usize = 4096;
-/// The size of the head of every payload: who, what, talk, number, size of the answer.
+/// The size of the head of every payload: a magic number, the type, the talk, the number, the size
+/// of the answer.
 const HEAD: usize = 16;
 const MAGIC: &[u8; 4] = b"tmon";
 

@@ -113,7 +113,7 @@ fn packets_and_other_programs_are_unaffected() {
             arrived.extend(heard(&ear, at));
             arrived.len() >= sent.len()
         });
-        assert!(arrived == sent, "{want:?}: something arrived otherwise than it was sent");
+        assert!(arrived == sent, "{want:?}: something arrived changed");
         // The receiver listens before the hooks.
         let seen = |s: &Snapshot| {
             [s.interfaces[0].books.seen()[1].packets, s.interfaces[1].books.seen()[0].packets]

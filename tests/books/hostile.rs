@@ -13,7 +13,7 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::ground::*;
 
-/// Escape sequences of both kinds, a bell, and a reversal of the reading direction.
+/// Escape sequences of both kinds, a bell, and a bidirectional override.
 const EVIL: &str = "\x1b[2J\u{9b}31m\x07\u{202e}";
 /// As much of it as fits into an interface name.
 const EVIL_IF: &str = "\x1b[2J\u{9b}\x07\u{202e}";

@@ -239,10 +239,7 @@ fn big_tcp(what: &str, v6: bool, tunnel: bool) {
     );
     let average = skbs[1].bytes / skbs[1].packets;
     println!("{what}: super-packets of {average} bytes on average");
-    assert!(
-        big || average <= 1 << 16,
-        "{what}: and yet the device said that it sends no such ones"
-    );
+    assert!(big || average <= 1 << 16, "{what}: but the device claims that it cannot send them");
 }
 
 #[test]
@@ -287,7 +284,7 @@ fn a_tag_in_the_metadata_weighs() {
     };
     assert_eq!((row(&near), seen(&near, 0)[1]), (all, all), "leaving, in the frame");
     assert_eq!((row(&far), seen(&far, 0)[0]), (all, all), "arriving, in the metadata");
-    assert_eq!(since(g.b.counted("eth0"), before)[0], all, "and so says the interface");
+    assert_eq!(since(g.b.counted("eth0"), before)[0], all, "the interface agrees");
 }
 
 #[test]

@@ -189,7 +189,7 @@ impl Soak {
         let rival = Rival::attach(&self.g.a, "eth0", hook, kind, rival::NEXT);
         told(&mut self.wire, "runs before tmon");
         self.traffic();
-        assert!(rival.packets() >= 50, "it sees what passes");
+        assert!(rival.packets() >= 50, "it sees the packets");
         drop(rival);
         if kind == HookKind::Clsact {
             let side = if hook == Hook::Rx { "ingress" } else { "egress" };
@@ -202,7 +202,9 @@ impl Soak {
     fn taken_off(&mut self) {
         self.rest();
         match self.hook() {
-            HookKind::Tcx => assert!(detach_links(&self.g.a.tcx("eth0")) >= 4, "both of both"),
+            HookKind::Tcx => {
+                assert!(detach_links(&self.g.a.tcx("eth0")) >= 4, "both hooks of both ends")
+            }
             _ => drop(self.g.a.run("tc", "qdisc del dev eth0 clsact")),
         }
         for live in [&mut self.wire, &mut self.skbs] {

@@ -246,10 +246,10 @@ fn with_a_broken_table() {
     assert_eq!(
         other.read().unwrap().interfaces[0].books.counted[0],
         counts(10, each),
-        "the others go on"
+        "the others continue"
     );
     live.read().unwrap();
-    assert!(live.notices().is_empty(), "it is said once");
+    assert!(live.notices().is_empty(), "it is reported once");
     // SAFETY: as above.
     unsafe { libc::dup2(kept, broken[0]) };
     let again = live.read().unwrap();
@@ -483,7 +483,7 @@ fn with_many_that_come_and_go() {
                 .map(|f| (f.key.outermost.id, f.counters.total().packets))
                 .collect::<Vec<_>>(),
             [(Some(n as u32), sent)],
-            "what has moved did not happen again"
+            "counts that were moved are not reported again"
         );
         let counted: u64 = between.interfaces.iter().map(|i| i.books.counted[1].packets).sum();
         assert_eq!(counted, sent);

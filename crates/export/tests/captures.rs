@@ -216,7 +216,7 @@ fn interfaces_of_a_file_are_kept_apart() {
         .frame(1, t + 1, &frame, 2);
     let seen = replay(&file.0);
     assert_eq!(seen.interfaces(), [("bond0", 2), ("eth0", 2)]);
-    assert_eq!(seen.total.rows.merged().len(), 2, "a row each");
+    assert_eq!(seen.total.rows.merged().len(), 2, "each has a row");
     assert_eq!(seen.vxlan(), [2, 2]);
     assert!(seen.notes[0].contains("packets of 2 interfaces are added up"), "{:?}", seen.notes);
 
@@ -291,7 +291,7 @@ fn the_earliest_packet_begins_and_the_latest_ends_a_capture() {
         seen.intervals.iter().map(|i| (i.elapsed.as_secs(), i.rows.len())).collect();
     assert_eq!(lengths, [(1, 1), (49, 0), (1, 1), (49, 0), (1, 1)]);
 
-    // Packets of overlapping files are in the order of time.
+    // Packets of overlapping files are merged in order of time.
     let odd = Classic::new(1).frame(THEN, &frame).frame(THEN + 2, &frame);
     let even = Classic::new(1).frame(THEN + 1, &frame).frame(THEN + 3, &frame);
     let seen = replay_files(&[&even.bytes, &odd.bytes]);

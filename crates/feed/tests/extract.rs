@@ -119,7 +119,7 @@ fn rows(file: &Path, filter: &str) -> BTreeSet<String> {
     let reading = replay.read().expect("a reading");
     let name = |i: u16| reading.interfaces[usize::from(i)].name.as_str();
     let kept = reading.rows.iter().filter(|f| filter.matches(f, name(f.interface)));
-    // The interface names of a capture are no longer than this.
+    // The interface names in this capture are no longer than this.
     let name = |i| name(i).chars().take(64).collect::<String>();
     kept.map(|f| format!("{} {:?} {:?}", name(f.interface), f.key, f.counters)).collect()
 }
@@ -142,7 +142,7 @@ const FILTERS: [&str; 10] = [
 fn are_those_of_the_table(file: &Path) {
     let all = frames(fs::File::open(file).expect("it is there"));
     let dir = folder();
-    // The name of a file is that of an interface without a name.
+    // An interface without a name has the name of its file.
     let part = dir.path().join(file.file_name().expect("a name"));
     for text in FILTERS {
         let bytes = take(&[file.to_owned()], &config(), selection(text)).0;
@@ -271,7 +271,7 @@ fn decapsulated_packets_stand_alone() {
     assert_eq!((n.frames, n.matched, n.written, n.no_inside), (7, 7, 5, 2));
 
     let twice = taken(std::slice::from_ref(&file), Selection { decap: 2, ..selection("id:7") });
-    assert_eq!((&twice[1].0, twice[1].4), (&inside(pkt()).bytes(), 101), "without both");
+    assert_eq!((&twice[1].0, twice[1].4), (&inside(pkt()).bytes(), 101), "without both tags");
     assert_eq!((&twice[0].0, twice[0].4), (&expected[0].0, 1), "there is but one");
 }
 

@@ -16,8 +16,8 @@ use testkit::frames::{Frame, Gtp, pkt};
 const WAY4: &str = "172.16.1.100 > 172.16.1.101";
 const WAY6: &str = "2001:db8::100 > 2001:db8::101";
 
-/// Judges frames that pass a hook at these times, and returns what is beside the rows, and how many
-/// packets are plain.
+/// Judges frames that pass a hook at these times. Returns what is beside the rows, and the number
+/// of plain packets.
 fn judged<'a>(frames: impl Iterator<Item = (Hook, &'a [u8], u64)>) -> (Gathered, u64) {
     let config = Config { rows: 64, ..Config::default() };
     let mut judge = judge::host(&config).expect("memory for the tables");
@@ -156,7 +156,7 @@ fn echo_requests_are_timed_until_their_answer() {
         assert_eq!(timed(&again), []);
         let next = [(Tx, ask(2), 10 * MS), (Rx, answer(2), 11 * MS), (Rx, answer(2), 12 * MS)];
         assert_eq!(timed(&[&again[..], &next].concat()), asked(Tx, 1, 1), "and answered once");
-        // The answer of another request, or from somebody else, and a clock that went back.
+        // The answer to another request or from another sender, and a clock that went back.
         let wrong = [(Tx, ask(1), 5 * MS), (Rx, answer(2), 6 * MS), (Rx, echo(way, 2, 1), 7 * MS)];
         assert_eq!(timed(&wrong), []);
         assert_eq!(timed(&[(Tx, ask(1), 5 * MS), (Rx, answer(1), MS)]), []);

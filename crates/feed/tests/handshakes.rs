@@ -67,7 +67,7 @@ impl Host {
         let mut all = Gathered { now: self.now, ..Gathered::default() };
         self.judge.beside(0, &mut all).expect("what is beside the rows");
         for opener in all.handshakes.keys() {
-            assert!(self.has(opener), "{opener:?} is no row");
+            assert!(self.has(opener), "{opener:?} has no row");
         }
         all
     }
@@ -111,7 +111,7 @@ fn unanswered_connections_are_counted() {
     }
     host.see(Hook::Tx, &vxlan(false, [77, 0], SYN)); // another attempt from the same port
     let want = Handshakes { syns: 5, retries: 3, unanswered: 1, ..Handshakes::default() };
-    assert_eq!(host.sum(), want, "the last one may be answered yet");
+    assert_eq!(host.sum(), want, "an answer to the last one may still come");
     host.now += 2 * SECOND;
     assert_eq!(host.sum(), Handshakes { unanswered: 2, ..want });
     // An answer to a retransmitted SYN is not timed.
@@ -272,7 +272,7 @@ fn a_flood_is_bounded_and_reported() {
     let all = host.all();
     let sum = host.sum();
     assert!(all.displaced > 5_000, "{} of {many} made room", all.displaced);
-    assert_eq!(sum.syns + all.unfollowed, u64::from(many), "each is told");
+    assert_eq!(sum.syns + all.unfollowed, u64::from(many), "every SYN is accounted for");
     // For an evicted SYN it is unknown whether it was answered.
     assert_eq!(sum.unanswered + all.displaced + all.unfollowed, u64::from(many));
 }

@@ -37,7 +37,7 @@ fn lens(file: &Path, filter: &str, threads: usize) -> Lens {
     let lens = replay.lens().expect("somebody looks");
     let sum: u64 = lens.rows.iter().flat_map(|r| &r.entries).map(|e| e.count.packets).sum();
     assert_eq!(sum + lens.lost, lens.looked_at);
-    assert!(!filter.is_empty() || counted == lens.looked_at, "of all rows all packets");
+    assert!(!filter.is_empty() || counted == lens.looked_at, "all packets of all rows");
     lens
 }
 
@@ -129,11 +129,11 @@ fn packets_of_a_shown_capture_can_be_examined() {
     let shown = config.clone();
     let open = move || Replay::of(captures, &shown, judge::host, None);
     let mut capture = Capture::new(open, Duration::from_secs(1), 1 << 27).expect("a thread");
-    assert!(capture.closer().is_err(), "nobody has said how");
+    assert!(capture.closer().is_err(), "no prober was provided");
     capture.set_again(Some(Again::new(again, &config, None)));
     let closer = capture.closer().expect("it can be read again");
     assert_eq!(closer.seen().expect("nothing is wrong"), None);
-    // One after the other, and whoever is not waited for does not disturb the next.
+    // One after another; one that is abandoned does not disturb the next.
     for (filter, packets) in [("vni:7", 10), ("vni:8-9", 20), ("vni:70", 0), ("vni:8", 10)] {
         closer.look(Some(&"vni:9".parse().expect("a filter"))).expect("a thread");
         closer.look(Some(&filter.parse().expect("a filter"))).expect("a thread");

@@ -168,9 +168,9 @@ fn acknowledged_segments_are_timed() {
         (13, Segment { seq: 100, ack: 500, ..AHEAD }),
         (20, Segment { seq: 100, ack: 500, data: 50, ..AHEAD }),
         (21, Segment { seq: 150, ack: 500, data: 50, ..AHEAD }),
-        (40, Segment { seq: 500, ack: 200, ..BACK }), // of the second: it ends there
+        (40, Segment { seq: 500, ack: 200, ..BACK }), // acknowledges the second, exactly at its end
         (50, Segment { seq: 500, ack: 200, data: 10, ..BACK }),
-        (57, Segment { seq: 200, ack: 510, data: 5, ..AHEAD }), // data acknowledge, too
+        (57, Segment { seq: 200, ack: 510, data: 5, ..AHEAD }), // data also acknowledges
         (60, Segment { seq: 510, ack: 205, flags: ACK | FIN, ..BACK }),
         (64, Segment { seq: 205, ack: 511, flags: ACK, ..AHEAD }),
         (65, Segment { seq: 205, ack: 511, flags: ACK | RST, ..AHEAD }),
@@ -194,7 +194,7 @@ fn unrelated_answers_are_not_samples() {
     assert_eq!(rtts(&new), [None, Some(10)]);
     let wrapped = [(0, data(1, Some([u32::MAX, 1]))), (10, ack(51, Some([5, 3])))];
     assert_eq!(rtts(&wrapped), [None, Some(10)]);
-    // It does not end there, or was answered before.
+    // It does not end a segment, or acknowledges one again.
     assert_eq!(rtts(&[(0, data(1, None)), (9, ack(40, None)), (10, ack(60, None))]), [None; 3]);
     let twice = [(0, data(1, None)), (9, ack(51, None)), (10, ack(51, None))];
     assert_eq!(rtts(&twice), [None, Some(9), None]);
@@ -236,7 +236,7 @@ fn retransmissions_and_reordering_are_distinguished() {
         (222, ack(300)),
         (225, data(300)),                                // sent again, soon
         (900, data(400)),                                // and late
-        (901, Segment { seq: 499, data: 0, ..data(0) }), // is anybody there?
+        (901, Segment { seq: 499, data: 0, ..data(0) }), // a keep-alive
         (902, Segment { window: 0, ..ack(500) }),
     ];
     let found = told(&all);
@@ -249,8 +249,8 @@ fn retransmissions_and_reordering_are_distinguished() {
     assert_eq!(of(|t| t.zero_window), [902]);
 }
 
-/// Retransmissions of what is stuck in the first end's direction, the smallest payload that is, and the
-/// largest that was acknowledged meanwhile.
+/// Retransmissions of stuck segments in the first end's direction, the smallest stuck payload, and
+/// the largest payload acknowledged meanwhile.
 fn stuck(segments: &[(u64, Segment)]) -> (u64, u32, u32) {
     let mut timer = Timer::new();
     for (time, segment) in segments {
@@ -272,7 +272,7 @@ fn packets_that_never_arrive_are_distinguished_from_lost_ones() {
     let smaller = [(700, small), (710, acked(2, 1100)), (1400, big)];
     let hole = [&three[..], &smaller].concat();
     assert_eq!(stuck(&hole), (2, 1398, 100));
-    // It arrives after all; or others of its size do, before or after that.
+    // The segment arrives after all, or others of its size do, before or after that.
     let late = [&hole[..], &[(1410, acked(1, 2398))]].concat();
     assert_eq!(stuck(&late), (2, 1398, 1398));
     let other = [(0, sent(3, 1000, 1398)), (1, acked(3, 2398))];
@@ -282,11 +282,11 @@ fn packets_that_never_arrive_are_distinguished_from_lost_ones() {
         all.sort_by_key(|(time, _)| *time);
         assert_eq!(stuck(&all), (2, 1398, 1398), "{at}");
     }
-    // Smaller packets, of the same bytes: the sender has found out.
+    // Smaller packets with the same bytes: the sender has reduced its segment size.
     let cut = Segment { data: 536, ..big };
     let found = [&start[..], &[(600, cut), (610, acked(1, 1536))]].concat();
     assert_eq!(stuck(&found), (0, 0, 0));
-    // A minute later it is another story.
+    // A minute later, this no longer counts.
     let again = [(100_000, big), (100_200, big), (100_600, big)];
     assert_eq!(stuck(&[&hole[..], &again].concat()), (5, 1398, 0));
 }
@@ -306,7 +306,7 @@ fn halves_in_different_rows_are_one_connection() {
         .filter(|(.., w)| w.iter().any(|n| n.samples > 0))
         .map(|r| r.1.id[0])
         .collect();
-    assert_eq!(sampled, [5], "it is the segment's row");
+    assert_eq!(sampled, [5], "in the segment's row");
     let mirrored = || pkt().eth().ip("10.0.0.9 > 10.0.0.8").udp(1, 4789).vxlan(7).eth();
     timer.ethernet(MS, &Segment { seq: 1, data: 9, ..AHEAD }.inside(mirrored()));
     let back = Segment { ack: 10, ..BACK }.inside(mirrored());
@@ -396,7 +396,7 @@ fn a_capture_yields_its_known_times() {
         while replay.advance(777).expect("frames are judged") {}
         let reading = replay.read().expect("a reading");
         let trips = reading.beside.round_trips();
-        assert_eq!(trips.len(), 40, "rows that were asked for");
+        assert_eq!(trips.len(), 40, "only the requested rows");
         for ((_, key), [fwd, rev]) in trips {
             let n = u64::from(key.outermost.id.expect("an id"));
             assert_eq!((fwd.samples, rev.is_empty()), (50, true));

@@ -303,7 +303,7 @@ fn tshark_reads_the_same_numbers_in_other_captures() {
         let packets =
             |all: &[(String, u32, Numbered)]| -> u64 { all.iter().map(|s| s.2.packets).sum() };
         let sharks: u64 = streams.values().map(|n| n.len() as u64).sum();
-        assert_eq!(packets(&left), sharks, "{name}: every number is looked at once");
+        assert_eq!(packets(&left), sharks, "{name}: every number is examined once");
         for (of, numbers) in &streams {
             let Some(want) = judged(numbers) else { continue };
             let is = |(ends, _, n): &(String, u32, Numbered)| {

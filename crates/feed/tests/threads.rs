@@ -118,8 +118,11 @@ fn any_frames_in_tables_of_any_size() {
             let books = seen.0[0].1;
             assert!(books.fragments[0].packets > 0, "no fragment found its row");
             assert_eq!(books.seen().iter().map(|c| c.packets).sum::<u64>(), 6000);
-            assert!(rows > 64 || seen.1.iter().any(|f| f.key.other), "no table is full");
-            assert!(seen.3.handshakes().values().any(|n| n.timed > 0), "nobody is answered");
+            assert!(rows > 64 || seen.1.iter().any(|f| f.key.other), "no table became full");
+            assert!(
+                seen.3.handshakes().values().any(|n| n.timed > 0),
+                "no connection was answered"
+            );
         }
     }
 }
@@ -160,7 +163,7 @@ fn several_files_and_large_ones() {
         let config = Config { rows, ..Config::default() };
         alike(&paths[..1], &config, None);
         let seen = alike(&paths, &config, None);
-        assert_eq!(seen.0.len(), 3, "an interface each");
+        assert_eq!(seen.0.len(), 3, "one interface per file");
     }
 }
 

@@ -545,7 +545,7 @@ fn names_that_are_found_later_come_in_as_messages() {
         update(&mut app, Msg::Named(Default::default()), NOW);
     }
     press(&mut app, "n");
-    assert!(app.addresses().is_empty(), "nobody asks for what is not shown");
+    assert!(app.addresses().is_empty(), "names are requested only for what is shown");
 }
 
 #[test]
@@ -856,8 +856,8 @@ fn a_single_top_group_is_expanded_at_the_start() {
     press(&mut app, "z");
     assert_eq!(app.root(), "hosts");
     press(&mut app, "z");
-    assert_eq!(called(&app), "eu/zone-a eu/zone-b", "one arc says nothing");
-    // Where there is one group in all, that is what there is.
+    assert_eq!(called(&app), "eu/zone-a eu/zone-b", "a single arc would show nothing");
+    // If there is only one group in all, it is shown.
     let one = in_groups("172.16.0.0/16 eu\n");
     assert_eq!((one.root(), called(&one).as_str()), ("groups", "eu"));
 }
@@ -869,7 +869,7 @@ fn a_selection_of_groups_is_an_expression() {
         ("j L", "group:us"),
         ("j j L", "group:eu"),
         ("j Enter L", "group:us"),
-        ("j Enter j L", "group:us group:eu"), // what is between them
+        ("j Enter j L", "group:us group:eu"), // the traffic between them
     ] {
         match press(&mut in_groups(file), keys) {
             Some(Effect::Look(Some(filter))) => assert_eq!(filter.to_string(), meant, "{keys}"),
@@ -939,7 +939,7 @@ fn other_cannot_be_entered_and_says_why() {
     assert!(screen(&mut app, (80, 24)).contains("press + to see more"));
 }
 
-/// What was seen in the packets of one row: some of everything.
+/// The packet contents of one row: some of everything.
 fn seen(rows: usize) -> Lens {
     let entry = |reverse, l4, ports, tcp, size, packets| LensEntry {
         mark: None,
@@ -977,7 +977,7 @@ fn seen(rows: usize) -> Lens {
     }
 }
 
-/// Round-trip times of the same row: most of it is spent on the side of the second end.
+/// Round-trip times of the same row: most of the time is spent on the side of the second end.
 fn timed(t: u32) -> Timed {
     let way = |bucket: usize, samples| {
         let mut buckets = vec![0; 224];
@@ -1008,7 +1008,7 @@ fn packet_contents_are_below_the_view() {
     press(&mut app, "3");
     let table = screen(&mut app, (120, 40));
     assert!(table.contains("7 lens-lost") && table.contains("more with"), "{table}");
-    // What is timed is in the table, where there is room, and can come first.
+    // Round-trip times are in the table if there is room, and it can be sorted by them.
     let wide = screen(&mut app, (200, 40));
     let title = wide.lines().find(|line| line.contains("← sent")).expect("a headline");
     assert!(title.contains(" rtt "), "{title}");
@@ -1023,7 +1023,7 @@ fn packet_contents_are_below_the_view() {
     }
     update(&mut app, Msg::Seen(Some(seen(2))), NOW);
     let hosts_differ = screen(&mut app, (120, 40));
-    assert!(!hosts_differ.contains(" ←  "), "there is no one way: {hosts_differ}");
+    assert!(!hosts_differ.contains(" ←  "), "no direction is shown: {hosts_differ}");
     assert_eq!(press(&mut app, "L"), Some(Effect::Look(None)), "again ends it");
     assert_eq!(press(&mut app, "Esc"), Some(Effect::Look(None)), "and so does Esc");
     update(&mut app, Msg::Seen(None), NOW);
@@ -1102,7 +1102,7 @@ fn a_held_picture_stays_while_readings_come() {
         feed(&mut app, t, largest);
     }
     assert_eq!(app.picture.matrix, before);
-    assert!(screen(&mut app, (80, 24)).contains("❚❚"), "it says that it is held");
+    assert!(screen(&mut app, (80, 24)).contains("❚❚"), "the screen says that it is frozen");
     press(&mut app, "Space");
     assert_ne!(app.picture.matrix, before);
 }
@@ -1231,7 +1231,7 @@ fn a_capture_plays_ten_and_a_hundred_times_as_fast() {
 #[test]
 fn a_long_recording_has_a_line_of_its_peaks_and_findings() {
     let mut app = App::new(Start { recorded: true, ..Start::default() }).expect("no filter");
-    // Two hours, with two peaks; something is dropped once.
+    // Two hours with two peaks; packets are dropped once.
     let readings: Vec<_> = (0..=240)
         .map(|t| {
             let sum = t + if t > 60 { 30 } else { 0 } + if t > 181 { 9 } else { 0 };
@@ -1256,7 +1256,7 @@ fn a_long_recording_has_a_line_of_its_peaks_and_findings() {
     press(&mut app, ")");
     assert_eq!(app.series.at(), At::Past(181));
     assert!(screen_of(&mut app).contains("there is no later peak or finding"));
-    // What fits on the timeline needs no second line.
+    // A capture that fits on the timeline needs no second line.
     screen(&mut app, (300, 90));
     assert!(!screen(&mut app, (300, 90)).contains("by 2 min"));
 }

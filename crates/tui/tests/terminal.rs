@@ -42,9 +42,9 @@ use nix::{
 use rustix::termios::{Winsize, tcsetwinsize};
 use tui::{self, TuiOptions, graphics::Choice};
 
-/// Not a test: what the others run in a terminal, as the environment says.
+/// Not a test: the dashboard that the other tests run in a terminal, configured by the environment.
 #[test]
-#[ignore = "the others run it"]
+#[ignore = "run by the other tests"]
 fn child() {
     let Ok(what) = std::env::var("TMON_TEST_CHILD") else { return };
     let mut t = 0;
@@ -67,7 +67,7 @@ fn child() {
     eprintln!("left in order");
 }
 
-/// A source that has packets as well: three of everything.
+/// A source that also has packets: three of each.
 #[derive(Default)]
 struct Packets {
     t: u64,
@@ -178,7 +178,7 @@ impl Screen {
         Screen::open_in(what, std::path::Path::new("."), "")
     }
 
-    /// In a folder, after a shell command.
+    /// Starts it in a folder, after a shell command.
     fn open_in(what: &str, folder: &std::path::Path, first: &str) -> Self {
         // close on exec: other tests start programs at the same time
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -197,7 +197,7 @@ impl Screen {
         drop(pty);
         let end = || Stdio::from(slave.try_clone().unwrap());
         // a session of its own, whose terminal this is
-        // whose leader, the shell, is told when it goes away, and tells nobody
+        // whose leader, the shell, is told when it goes away, and does not pass that on
         let child = Command::new("setsid")
             .args(["--ctty", "--wait", "sh", "-c"])
             .args([&format!("trap '' HUP; {first} \"$@\"; exit $?"), "sh"])
@@ -614,7 +614,7 @@ fn packets_of_the_selection_are_examined_and_saved() {
     assert!(name.starts_with("tmon-") && name.ends_with("-10.0.0.1.pcapng"), "{name}");
     assert_eq!(text, "three packets");
     let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "only who made it may read it");
+    assert_eq!(mode & 0o777, 0o600, "only its owner may read it");
     s.press("q");
     s.wait_for_end();
     drop(s);
