@@ -145,7 +145,7 @@ fuzz: setup
 bench: setup
 	$(SUDO) $(if $(KEEP),env KEEP=$(KEEP)) $(CARGO) bench
 
-# Very many hosts, in one process: bandwidth, CPU time and memory of who looks at them, as a table.
+# Very many hosts, in one process: bandwidth, CPU time and memory of a viewer, as a table.
 bench-swarm:
 	$(CARGO) run --release --no-default-features --example swarm
 
