@@ -400,8 +400,8 @@ fn silence_of_all_hosts_is_one_line() {
         (&["top", "--ssh=-oProxyCommand=x"][..], "is not a host name"),
         (&["top", "--from", "true", "eth0"], "cannot be used"),
         (&["stream", "--as", "a b"], "letters, digits"),
-        (&["dump", "--from", "true", "--rtt", ""], "--rtt looks at packets"),
-        (&["dump", "--read", "x.tmon", "--lens", ""], "--lens looks at packets"),
+        (&["dump", "--from", "true", "--rtt", ""], "--rtt needs packets"),
+        (&["dump", "--read", "x.tmon", "--lens", ""], "--lens needs packets"),
     ] {
         let out = tmon().args(args).output().unwrap();
         let errors = String::from_utf8(out.stderr).unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Replaces addresses and names by others, so that a report can be shared without revealing them.
-//! Prefixes are preserved: addresses that shared a prefix still do, and equal ones stay equal. The
-//! key is lost when the process ends.
+//! Replaces addresses and names, so that a report can be shared without revealing them. Prefixes
+//! are preserved: addresses that shared a prefix still do, and equal ones stay equal. The key is
+//! lost when the process ends.
 use std::{
     borrow::Cow,
     cell::RefCell,
@@ -22,8 +22,8 @@ use model::{alias::Aliases, overlay::Mac};
 pub(super) struct Mask {
     cipher: IpcryptPfx,
     names: HashMap<String, String>,
-    /// The same names by their first character, the longest first: names are replaced inside words,
-    /// too.
+    /// The same names by their first character, the longest first: names are also replaced inside
+    /// words.
     parts: HashMap<char, Vec<String>>,
     /// Replacements given to hosts and namespaces as they were seen.
     given: RefCell<HashMap<String, String>>,
@@ -45,16 +45,16 @@ const KNOWN6: [(Ipv6Addr, u32); 3] = [
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
 ];
 
-/// The replacement of an address, of which the first bits are all there are. Whether the cipher flips a
-/// bit depends on the bits before it; as long as these are the beginning of a special network's prefix,
-/// nothing is flipped.
+/// Restores the bits of a replacement that must not change. A bit must not change while the bits
+/// before it match the prefix of a special network, because it decides whether the address is in
+/// that network.
 fn kept(address: u128, replaced: u128, known: impl Iterator<Item = (u128, u32)>) -> u128 {
     let same = |(network, prefix): (u128, u32)| prefix.min((address ^ network).leading_zeros() + 1);
     let rest = u128::MAX.checked_shr(known.map(same).max().unwrap_or(0)).unwrap_or(0);
     address & !rest | replaced & rest
 }
 
-/// An IPv4 address as the first bits of a longer one.
+/// An IPv4 address as the first bits of a longer number.
 fn wide(address: Ipv4Addr) -> u128 {
     u128::from(address.to_bits()) << 96
 }
@@ -96,7 +96,7 @@ impl Mask {
                 0 => "host".to_owned(),
                 n => format!("name{n}"),
             };
-            // As it stands in JSON, too.
+            // Also as written in JSON.
             let escaped = serde_json::Value::from(&*name).to_string();
             let escaped = escaped.trim_matches('"').to_owned();
             if escaped != name {
@@ -272,7 +272,7 @@ impl Mask {
                 if a.is_none() && b.is_none() {
                     continue;
                 }
-                // The rest may be compound, too: `host:10.0.0.1-10.0.0.9`.
+                // The rest may be compound as well: `host:10.0.0.1-10.0.0.9`.
                 let rest = |other: Option<String>, word: &'a str| {
                     other.map_or_else(|| self.parts(word), Cow::Owned)
                 };

@@ -221,9 +221,10 @@ impl Detach {
     }
 }
 
-/// What a name in a namespace stands for: what is on the interface that is called so now, and what is
-/// left of interfaces that were called so and are gone. Only where there is neither, nor an interface
-/// of this name, the one that was attached under this name and has another one now, or is elsewhere.
+/// What a name in a namespace refers to: the attachments on the interface that has this name now,
+/// and what is left of interfaces that had it and are gone. If there are none, and no interface has
+/// this name, it refers to the attachment that was made under it and whose interface now has
+/// another name or is elsewhere.
 fn called(
     pins: &Pins,
     all: &[Pin],
@@ -274,7 +275,7 @@ struct Attached {
     ifindex: u32,
     netns: Option<String>,
     netns_cookie: u64,
-    /// Where and as what it was attached; null if that is unchanged.
+    /// The name and the namespace in which it was attached; null if both are unchanged.
     was: Option<Was>,
     /// Whether it left the network namespace in which it was attached. If `was` is null then, it is not
     /// known where it is, and the above is where it was.
@@ -410,7 +411,7 @@ impl Attached {
         Ok(())
     }
 
-    /// Puts what it is called now, and where, in place of what it was called.
+    /// Replaces its former name and place by the present ones.
     fn settle(&mut self, here: &Located) -> Result<()> {
         let cookie = here.place.cookie()?;
         let netns = here.place.name().map(str::to_owned);

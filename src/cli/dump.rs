@@ -104,7 +104,7 @@ impl Dump {
         if let Some((_, flag)) = probes.into_iter().find(|(expr, _)| expr.is_some())
             && (self.listens() || self.reads_recordings())
         {
-            let why = "looks at packets, and from other hosts and from recordings come only counts";
+            let why = "needs packets, but other hosts and recordings provide only counts";
             let instead = "run `tmon dump` with it on the host where they pass";
             return Err(Usage(format!("{flag} {why}: {instead}")).into());
         }

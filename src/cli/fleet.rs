@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `tmon fleet`: lists which hosts are heard, and how well.
+//! `tmon fleet`: lists the hosts of a fleet and their state.
 use std::{
     ffi::OsString,
     path::PathBuf,

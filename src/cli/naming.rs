@@ -88,7 +88,7 @@ impl NamesOf {
     }
 }
 
-/// `tmon ask`: asks services for names on behalf of a process that has given up the privileges to.
+/// `tmon ask`: queries services for names, for a process that has given up the privileges to do so.
 #[derive(Args, Debug)]
 pub(super) struct Ask {
     /// Docker's socket
@@ -107,7 +107,7 @@ impl Ask {
         let sandbox = Sandbox::new(None);
         let Ask { docker, cri, files } = self;
         let services = Services { docker, cri, files };
-        // Do not trust what answers.
+        // Do not trust the answers.
         let told = services.ask(|| sandbox.enter_with_nothing())?;
         Ok(out::raw().write_all(&serde_json::to_vec(&told)?)?)
     }

@@ -112,7 +112,7 @@ impl Publish {
     }
 }
 
-/// Limit on the ids of which a greeting says what they stand for.
+/// Limit on the ids whose meaning is part of a greeting.
 const MOST_IDS: usize = 4096;
 
 /// What a host publishes, and what it has published so far.
@@ -161,8 +161,7 @@ impl Channel {
         }
     }
 
-    /// Sets how often this is requested now. A channel that nobody wants starts over when somebody
-    /// does.
+    /// Sets how often this is requested now. A channel that was not requested starts over.
     fn is_wanted(&mut self, every: Option<Duration>) {
         if every.is_none() {
             (self.before, self.held) = (None, None);
@@ -323,7 +322,7 @@ impl<'a> Told<'a> {
         let now = SystemTime::now();
         let mut interval = Interval::new(now, now, Duration::ZERO, Vec::new(), Rows::default());
         interval.origin = Origin { host: Arc::clone(&self.name), ..self.origin.clone() };
-        // What ids stand for is known by a greeting; all else of the configuration stays here.
+        // A greeting carries the meaning of ids; the rest of the configuration stays on this host.
         let segments = self.overlay.iter().flat_map(|o| &o.segments).take(MOST_IDS);
         let segments: HashMap<_, _> = segments.map(|(t, s)| (*t, s.clone())).collect();
         if kind == FrameKind::Hello && !segments.is_empty() {

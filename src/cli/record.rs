@@ -397,7 +397,7 @@ impl Recorder {
         let is_over =
             || flag.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end);
         loop {
-            // Check before listening: frames that arrive until then are recorded, too.
+            // Check before listening: frames that arrive until then are recorded as well.
             let last = is_over();
             let told = remote.frames(&|| to.is_there().is_err());
             to.is_there()?;

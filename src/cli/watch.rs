@@ -99,9 +99,9 @@ pub(super) struct Watching {
 
 /// Number of readings in a row without news from any host before that is reported.
 const PATIENCE: u32 = 5;
-/// What `--rtt` says of recordings.
+/// Why `--rtt` does not work with recordings.
 const NOT_RECORDED: &str =
-    "recordings do not have the packets that --rtt looks at: use it with interfaces or captures";
+    "recordings contain no packets for --rtt to measure: use it with interfaces or captures";
 /// The exit status after a bad finding.
 const BAD: u8 = 3;
 
@@ -362,8 +362,8 @@ fn recorded(
     }
     recordings.notes().iter().for_each(|note| say(note));
     recordings.end()?;
-    // Without any reading nothing is known to be well.
-    ensure!(any, "there is no reading in what was recorded, or none between these times");
+    // Without any reading, nothing can be said about findings.
+    ensure!(any, "the recordings contain no reading, or none between these times");
     Ok(())
 }
 

@@ -93,7 +93,7 @@ impl Capture {
         Ok(Capture { news, next: None, nothing, progress, end: None, is_read: false, again: None })
     }
 
-    /// Allows to examine packets, by reading the captures again.
+    /// Makes it possible to examine packets, by reading the captures again.
     pub fn set_again(&mut self, again: Option<Again>) {
         self.again = again;
     }

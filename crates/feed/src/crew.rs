@@ -39,7 +39,7 @@ impl Parts {
         Parts { config, parts: Vec::new() }
     }
 
-    /// Counts a batch; returns what the whole has to know about it.
+    /// Counts a batch; returns what the whole must know about it.
     fn judge(&mut self, batch: &Batch) -> Result<Logs> {
         let mut logs = Logs::new();
         for (interface, frames) in batch.by_interface() {

@@ -26,7 +26,7 @@ const THREADS: usize = 4;
 const QUEUE: usize = 1024;
 /// How long an answer is valid.
 const KEPT: Duration = Duration::from_secs(600);
-/// Limit on the cached addresses: on a busy mirror port there are more than anybody looks at.
+/// Limit on the cached addresses: on a busy mirror port there are more than anybody displays.
 const MOST: usize = 65_536;
 
 type Lookup = fn(IpAddr) -> Option<String>;
@@ -160,7 +160,7 @@ mod tests {
         )
         .expect("threads");
         let (one, two) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        assert_eq!((r.name(one), r.name(two)), (None, None), "asked, not awaited");
+        assert_eq!((r.name(one), r.name(two)), (None, None), "queried, but not awaited");
         wait(&r);
         assert_eq!((r.name(one).as_deref(), r.name(two)), (Some("Host␛-10.0.0.1"), None));
         assert_eq!(r.addresses("host␛-10.0.0.1"), [one]);

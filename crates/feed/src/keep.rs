@@ -377,7 +377,7 @@ pub fn thin(mut from: FrameFile, to: impl Write, every: Duration) -> Result<()> 
     // The sum of the current step for each host.
     let mut together: HashMap<Arc<str>, Frame> = HashMap::default();
     let mut newest = 0;
-    // The last frame of each host: which start, its number, and when it was taken.
+    // The last frame of each host: its start, number and time.
     let mut last: HashMap<Arc<str>, (u64, u64, SystemTime)> = HashMap::default();
     while let Some(mut frame) = from.next_frame()? {
         let host = Arc::clone(&frame.interval.origin.host);
@@ -439,7 +439,7 @@ fn joined(sum: &Frame, next: Frame) -> Result<Frame> {
     Ok(Frame { interval, clock, reading: sum.reading.max(next.reading), ..next })
 }
 
-/// What was written of a host: the number of its frames, and what it says about itself.
+/// What was written for a host: the number of frames, and what it reports about itself.
 #[derive(Default)]
 struct Written {
     seq: u64,
@@ -699,7 +699,7 @@ mod tests {
         let of = |all: &[(FrameKind, String, u64, u64)]| {
             all.iter().map(|f| (f.0, f.1.clone())).collect::<Vec<_>>()
         };
-        assert_eq!(of(&all[..2]), [greets("a"), greets("b")], "hosts are called at the begin");
+        assert_eq!(of(&all[..2]), [greets("a"), greets("b")], "greetings come first");
         for host in ["a", "b"] {
             let own: Vec<_> = all[2..].iter().filter(|f| f.1 == host).map(|f| (f.2, f.3)).collect();
             assert_eq!(own, [(0, 1830), (1, 5430), (2, 4065)], "{host}");
@@ -749,7 +749,7 @@ mod tests {
         let tidied =
             |newest, passed| tidy(folder.path(), &keep, |end| time_for(end, newest, passed, now));
         assert_eq!((tidied(newest, Duration::ZERO).len(), before.exists()), (0, true));
-        // Recordings made meanwhile age by the current clock; and a clock that is right is trusted.
+        // Recordings made meanwhile age by the current clock, and a synchronised clock is trusted.
         assert_eq!(time_for(at("2027-11-30", 0), newest, hour, now), now);
         assert_eq!(
             time_for(at("2026-11-29", 0), newest, hour, at("2026-11-30", 60)),
@@ -794,7 +794,7 @@ mod tests {
         let of = |name: &str| folder.path().join(name);
         fs::write(of("2026-10-01.tmon"), "no recording").expect("a file");
         fs::write(of("2026-11-19.tmon"), "no recording").expect("a file");
-        // Damage is not made permanent.
+        // Damage must not become permanent.
         let mut damaged = fs::read(of("2026-11-20.tmon")).expect("it is there");
         damaged[500] ^= 1;
         fs::write(of("2026-11-18.tmon"), &damaged).expect("a file");
@@ -816,7 +816,7 @@ mod tests {
         assert_eq!(
             tidy(folder.path(), &keep, |_| now).len(),
             2,
-            "only what cannot be read is said again"
+            "only unreadable files are reported again"
         );
         assert_eq!(fs::read_dir(folder.path()).expect("files").count(), 5);
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where readings come from, and who keeps them: the trait [`Source`], captures and recordings,
+//! The sources of readings and what keeps them: the trait [`Source`], captures and recordings,
 //! reading of tables, [`series::Series`], and names of addresses. Sources that need BPF programs
 //! are in the program itself (`src/kernel`).
 mod allowance;

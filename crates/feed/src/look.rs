@@ -16,7 +16,7 @@ use native::{Answer, Frames, Guide, NativeConfig, NativeFrame, Way};
 
 use crate::innermost::inner_packet;
 
-/// The selection, and what was seen.
+/// The selection and the results so far.
 pub(crate) struct Look {
     filter: Filter,
     config: NativeConfig,
@@ -83,7 +83,7 @@ impl Look {
         sum.tcp |= u32::from(inner_packet(way, frame.data).tcp_flags.unwrap_or_default());
     }
 
-    /// What was seen, by rows of these interfaces.
+    /// The results, by rows of these interfaces.
     pub(crate) fn lens(&self, name: impl Fn(usize) -> String) -> Lens {
         let mut all: Vec<LensRow> = Vec::new();
         for ((interface, key), entries) in &self.rows {
@@ -175,8 +175,8 @@ fn seen(way: &Way, frame: &NativeFrame<'_>, reverse: bool) -> lens_key {
     key
 }
 
-/// What the header of the outermost tunnel says beside its id, and which of them it is: as
-/// `bpf/lens.h` reads it.
+/// The fields of the outermost tunnel's header besides its id, and which of them it is: read as in
+/// `bpf/lens.h`.
 fn mark(way: &Way, data: &[u8]) -> Option<(u32, u32)> {
     const UDP: u8 = 17;
     const OVN: [u8; 3] = [1, 2, 0x80]; // class, type

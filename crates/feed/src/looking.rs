@@ -106,7 +106,7 @@ impl Closer for Again {
             let end = thread.join().unwrap_or_else(|_| Err(anyhow!("the lens thread has died")));
             if let Err(e) = end {
                 self.looking = None;
-                return Err(e.context("look into the packets of the captures"));
+                return Err(e.context("examine the packets of the captures"));
             }
         }
         Ok(Some(looking.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()))

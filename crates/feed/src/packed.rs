@@ -10,7 +10,7 @@ use std::{
 
 use flate2::bufread::GzDecoder;
 
-/// So much a file may unpack to, however small it is.
+/// How many bytes any file may unpack to, however small it is.
 const FREE: u64 = 1_000_000_000;
 /// Beyond that, the maximum ratio of unpacked to compressed size.
 const RATIO: u64 = 100;
@@ -59,8 +59,8 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-/// Gzip data, one or several (RFC 1952, section 2.2), and zeros behind them, as blocks of tapes and
-/// pages of memory are filled up with: gzip ignores those, too.
+/// Gzip data, in one or several members (RFC 1952, section 2.2), and zeros after them, with which
+/// blocks of tapes and pages of memory are filled up: gzip also ignores those.
 struct Members<R> {
     of: Option<GzDecoder<R>>,
 }
@@ -99,8 +99,8 @@ impl<R: BufRead> Read for Members<R> {
     }
 }
 
-/// The input as it is, or unpacked if it begins as compressed data does: then with the count of
-/// compressed bytes. It may unpack to `most` bytes, or else to a multiple of its own size.
+/// The input as it is or, if it begins like compressed data, unpacked, with the count of compressed
+/// bytes. It may unpack to `most` bytes, by default to a multiple of its own size.
 pub(crate) fn unpacked(
     mut input: Box<dyn Read + Send>,
     most: Option<u64>,

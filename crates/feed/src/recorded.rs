@@ -76,9 +76,10 @@ struct Merge {
     moment: Option<(SystemTime, Duration)>,
     /// The frames of that moment: counted once all their hosts and addresses are known.
     told: Vec<(u16, Frame)>,
-    /// Who has reported it: the second reading of a host is of another moment, whatever its time.
+    /// Which hosts have reported it: the second reading of a host belongs to another moment,
+    /// whatever its time.
     hosts: HashSet<Arc<str>>,
-    /// When the last of them was heard.
+    /// When the last of them arrived.
     heard: Duration,
 }
 
@@ -106,7 +107,7 @@ struct Tape {
 /// Limit on what all hosts together say about themselves: addresses, and the parts of overlays.
 pub(crate) const MOST_SAID: usize = 1 << 20;
 
-/// What hosts do not repeat.
+/// What hosts report only once.
 #[derive(Default)]
 pub(crate) struct Said {
     hosts: HashMap<Arc<str>, SaidOnce>,
@@ -872,7 +873,7 @@ mod tests {
             rare.cadence = Duration::from_secs(10);
             rare
         };
-        // What is of one moment: the slow host comes first.
+        // Readings of one moment: the slow host comes first.
         let moments: Vec<Vec<Frame>> = (0..30)
             .map(|at| {
                 let rare = (at % 10 == 9).then(|| slow(at));

@@ -41,7 +41,7 @@ pub enum News {
     Frame(Box<Frame>, Instant),
     /// A line for the user.
     Notice(String),
-    /// No host has answered yet, and why that is known.
+    /// No host has answered yet, and the reason, if known.
     Nobody(String),
 }
 
@@ -233,11 +233,11 @@ impl Remote {
         self
     }
 
-    /// What they have told since the last time, of as many as tell in time, and lines for the user.
-    /// Nothing is waited for once `is_over`.
+    /// What hosts have reported since the last time, of those that report in time, and lines for
+    /// the user. Does not wait once `is_over` is true.
     ///
     /// # Errors
-    /// Nobody has told anything new.
+    /// No host has reported anything new.
     pub fn frames(&mut self, is_over: &dyn Fn() -> bool) -> Result<(Vec<Frame>, Vec<String>)> {
         let heard = self.listen(is_over);
         let frames = self.frames.as_mut().map(std::mem::take).unwrap_or_default();
@@ -273,7 +273,7 @@ impl Remote {
                     self.names.learn_recorded(&frame.interval.origin.host, overlay);
                 }
                 if let Some(frames) = &mut self.frames {
-                    // What is told twice, or in the name of another, is not kept.
+                    // Repeated frames, and those in the name of another host, are not kept.
                     let is_heard = self.fleet.follow(&frame.told(), now).is_some();
                     if is_heard || frame.kind == FrameKind::End {
                         let heard = SystemTime::now().checked_sub(came.elapsed());
@@ -450,7 +450,7 @@ fn keep_reading(
         if begun.elapsed() > longest {
             pause = BACK_OFF[0];
         }
-        // So that not all reconnect at once after an outage.
+        // Spreads reconnects after an outage.
         let spread = Duration::from_millis(place as u64 * 7919 % 1000);
         thread::sleep(pause + spread);
         pause = (pause * 2).min(longest);
@@ -613,7 +613,7 @@ mod tests {
                 taken = Some(reading.snapshot.taken);
             }
         }
-        assert!(readings < 30, "many seconds at once, where they were told already: {readings}");
+        assert!(readings < 30, "seconds that have already arrived are taken together: {readings}");
     }
 
     /// An endless stream, as fast as it is read.

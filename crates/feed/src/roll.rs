@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The hosts in a recording of several. Each block of the recording starts with a greeting of every
-//! host, which has what the host last said about itself, so that blocks can be read independently.
+//! host, with the latest that the host reported about itself, so that blocks can be read
+//! independently.
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -20,7 +21,7 @@ pub struct Roll {
     is_told: bool,
 }
 
-/// How much a host has said about itself.
+/// The size of what a host has reported about itself.
 fn size(frame: &Frame) -> usize {
     frame.local.len() + frame.interval.overlay.as_ref().map_or(0, |o| o.size())
 }
@@ -65,7 +66,8 @@ impl Roll {
         is_news
     }
 
-    /// Whether hosts have said more about themselves than is remembered. Returns true only once.
+    /// Whether hosts have reported more about themselves than is remembered. Returns true only
+    /// once.
     pub fn overflows(&mut self) -> bool {
         std::mem::take(&mut self.is_overfull) && !std::mem::replace(&mut self.is_told, true)
     }
@@ -110,6 +112,6 @@ mod tests {
         }
         let told = roll.call().iter().map(|frame| frame.local.len()).sum::<usize>();
         assert_eq!((roll.call().len(), told), (most + 8, MOST_SAID));
-        assert!(roll.overflows() && !roll.overflows(), "it is told once");
+        assert!(roll.overflows() && !roll.overflows(), "it is reported once");
     }
 }

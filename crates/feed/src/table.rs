@@ -463,8 +463,9 @@ impl Tables {
         Ok(gone + self.rows6.settle(rows6, is_idle, homes, tunnel))
     }
 
-    /// Sends the next packet of each of these rows to the program that decides who probes the row
-    /// (`bpf/probe.h`). A key is that of a slot: of one direction and one shard.
+    /// Sends the next packet of each of these rows to the program that compares it with the
+    /// probers' expressions (`bpf/probe.h`). A key is that of a slot: of one direction and one
+    /// shard.
     pub fn ask(&self, is_meant: impl Fn(&key6) -> bool) {
         self.rows4.ask(&is_meant);
         self.rows6.ask(&is_meant);

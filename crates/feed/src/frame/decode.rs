@@ -34,7 +34,7 @@ use model::{
     units::sanitize,
 };
 
-/// The fields of a frame that are messages, and those whose messages have messages in turn.
+/// The fields of a frame that are messages, and those whose messages contain messages themselves.
 const INTERFACES: u32 = 13;
 const WITH_MESSAGES: std::ops::RangeInclusive<u32> = 40..=42;
 
@@ -49,7 +49,7 @@ fn messages(mut bytes: &[u8], inside: bool) -> Result<usize> {
             continue;
         }
         let length = usize::try_from(decode_varint(&mut bytes)?)?;
-        ensure!(length <= bytes.len(), "a field ends behind the frame");
+        ensure!(length <= bytes.len(), "a field ends beyond the frame");
         let (content, rest) = bytes.split_at(length);
         bytes = rest;
         if inside || field == INTERFACES {
@@ -256,7 +256,7 @@ fn interface(m: &InterfaceMessage) -> Result<Interface> {
     // Newer versions may append stops that are not known here.
     ensure!(
         m.stops.len().is_multiple_of(4) && m.stops.len() <= 256,
-        "stops that are not four each"
+        "stops without four counts each"
     );
     for (stop, counts) in books.stops.iter_mut().zip(m.stops.chunks_exact(4)) {
         *stop = two(counts)?;
@@ -306,7 +306,7 @@ fn dropped(m: &DropsMessage, addresses: &Addresses, tunnels: &[Row]) -> Result<D
     let rows: Vec<_> = m.rows.iter().map(row).collect::<Result<_>>()?;
     let device = |d: &super::wire::DeviceDropsMessage| {
         let [rx_dropped, rx_missed, tx_dropped, qdisc] =
-            <[u64; 4]>::try_from(&*d.counts).context("a device's drops that are not four")?;
+            <[u64; 4]>::try_from(&*d.counts).context("a device without four drop counts")?;
         let counts = DeviceDrops { rx_dropped, rx_missed, tx_dropped, qdisc };
         Ok(((shared(&d.netns), text(&d.device).into()), counts))
     };
@@ -340,7 +340,7 @@ fn beside(m: &BesideMessage, addresses: &Addresses, tunnels: &[Row]) -> Result<B
             hook: hook(n.tx),
         };
         let [packets, lost, late, duplicate, restarted, highest, missing] =
-            <[u64; 7]>::try_from(&*n.counts).context("a stream's counts that are not seven")?;
+            <[u64; 7]>::try_from(&*n.counts).context("a stream without seven counts")?;
         let counts = Numbered { packets, lost, late, duplicate, restarted, highest, missing };
         read.add_streams([(stream, counts)]);
     }
@@ -354,7 +354,7 @@ fn beside(m: &BesideMessage, addresses: &Addresses, tunnels: &[Row]) -> Result<B
             message: match (u16::try_from(c.error), u8::try_from(c.error ^ wire::GTPU)) {
                 (Ok(error), _) => ClaimMessage::Icmp(error.to_be_bytes()),
                 (_, Ok(kind)) => ClaimMessage::Gtpu(kind),
-                _ => bail!("a message about a tunnel that is neither of ICMP nor of GTP-U"),
+                _ => bail!("a message about a tunnel that is neither ICMP nor GTP-U"),
             },
             hook: hook(c.tx),
         };
@@ -369,7 +369,7 @@ fn beside(m: &BesideMessage, addresses: &Addresses, tunnels: &[Row]) -> Result<B
             hook: hook(h.tx),
         };
         let [syns, retries, unanswered, fwd, rev, timed, nanoseconds] =
-            <[u64; 7]>::try_from(&*h.counts).context("a row's handshakes that are not seven")?;
+            <[u64; 7]>::try_from(&*h.counts).context("a row without seven handshake counts")?;
         let resets = [fwd, rev];
         let counts = Handshakes { syns, retries, unanswered, resets, timed, nanoseconds };
         read.add_handshakes([(opener, counts)]);
@@ -450,13 +450,13 @@ fn local(told: &[u32], addresses: &Addresses) -> Result<Vec<IpAddr>> {
 
 pub(super) fn frame(bytes: &[u8]) -> Result<Frame> {
     ensure!(bytes.len() <= MOST_BYTES, "a frame of more than {MOST_BYTES} bytes");
-    messages(bytes, false).context("no frame")?;
-    let m = FrameMessage::decode(bytes).context("no frame")?;
+    messages(bytes, false).context("not a frame")?;
+    let m = FrameMessage::decode(bytes).context("not a frame")?;
     if let Some(checksum) = m.checksum {
         let before = bytes.len().checked_sub(CHECKSUM_BYTES).and_then(|n| bytes.get(..n));
-        ensure!(before.map(crc32fast::hash) == Some(checksum), "its checksum is another one");
+        ensure!(before.map(crc32fast::hash) == Some(checksum), "its checksum is wrong");
     }
-    ensure!(m.schema == SCHEMA, "a frame of schema {}, but {SCHEMA} is what is known", m.schema);
+    ensure!(m.schema == SCHEMA, "a frame of schema {}, but only {SCHEMA} is supported", m.schema);
     let n = m.interfaces.len();
     ensure!(n <= MOST_INTERFACES, "{n} interfaces, but at most {MOST_INTERFACES} are read");
     let kind = match m.kind {
@@ -464,7 +464,7 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Frame> {
         2 => FrameKind::Sum,
         3 => FrameKind::Rows,
         4 => FrameKind::End,
-        unknown => bail!("a frame of kind {unknown}, which is not known"),
+        unknown => bail!("a frame of unknown kind {unknown}"),
     };
     let addresses = Addresses::new(&m.v4, &m.v6)?;
     let tunnels = tunnels(&m, &addresses)?;

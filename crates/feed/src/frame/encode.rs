@@ -231,7 +231,7 @@ pub(super) fn frame(frame: &Frame) -> Vec<u8> {
         realm: String::new(),
         interfaces: interval.interfaces.iter().map(interface).collect(),
         local: frame.local.iter().map(|a| addresses.of(*a)).collect(),
-        checksum: None, // it comes behind all others
+        checksum: None, // appended after all other fields
         netns: interval.origin.netns,
         tool: frame.tool.clone(),
         v4,

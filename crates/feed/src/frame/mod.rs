@@ -37,7 +37,7 @@ const SCHEMA: u32 = 1;
 pub const MOST_BYTES: usize = 16 << 20;
 /// Limit on its rows.
 pub const MOST_ROWS: usize = 200_000;
-/// Limit on the messages within it, beside the columns.
+/// Limit on the messages within it, besides the columns.
 const MOST_MESSAGES: usize = 200_000;
 /// Limit on its interfaces.
 const MOST_INTERFACES: usize = 4096;

@@ -59,7 +59,7 @@ fn slots(rows: &Rows) -> Vec<(u16, Slot)> {
     all
 }
 
-/// The same but for the order of rows.
+/// The same, except for the order of rows.
 fn assert_same(a: &Frame, b: &Frame) {
     assert_eq!(slots(&a.interval.rows), slots(&b.interval.rows));
     let bare = |f: &Frame| {
@@ -278,7 +278,7 @@ fn a_frame_survives_encoding() {
     }
 }
 
-/// What was recorded once can be read for ever.
+/// What has been recorded must remain readable for ever.
 #[test]
 fn the_encoding_has_not_changed() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/frame.bin");
@@ -335,7 +335,7 @@ fn own_addresses_are_unique_and_limited() {
 
 #[test]
 fn limits_apply_before_memory_is_allocated() {
-    // Two bytes each would become interfaces of hundreds.
+    // Two bytes each would become interfaces of hundreds of bytes.
     let many = [0x6a, 0].repeat(MOST_MESSAGES + 1);
     assert!(format!("{:#}", Frame::decode(&many).expect_err("too many")).contains("messages"));
     let inside = [vec![0xd2, 0x02, 0xc4, 0xd8, 0x30], [0x12, 0].repeat(400_000)].concat();
@@ -418,8 +418,8 @@ fn truncation_costs_at_most_the_last_reading() {
     }
 }
 
-/// The row model of the design: so many tunnels to so many peers, most inner addresses IPv4, sizes
-/// spread as they are in practice.
+/// The row model of the design: this many tunnels to this many peers, most inner addresses IPv4,
+/// sizes distributed as in practice.
 fn busy(rows: u32, peers: u32, ids: u32) -> Rows {
     let mut seed = 1u64;
     let mut random = move || {
@@ -474,7 +474,7 @@ fn frames_have_the_size_stated_in_the_design() {
     assert!(sizes[3] <= 2_500, "{sizes:?}");
 }
 
-/// Others read what we write, by the schema that is shipped.
+/// Other programs can read what we write, with the schema that is shipped.
 #[test]
 fn protoc_reads_it() {
     let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/proto");
@@ -493,7 +493,7 @@ fn protoc_reads_it() {
     let known =
         ["host: \"node-a\"", "kind: ROWS", "row_rx_pkts: 5", "reason: \"NO_SOCKET\"", "mtu: 1400"];
     known.iter().for_each(|line| assert!(text.contains(line), "{line} in {text}"));
-    // What the schema does not have is shown by its number.
+    // Fields that the schema lacks would be shown by number.
     let unknown = text.lines().find(|l| l.trim_start().starts_with(|c: char| c.is_ascii_digit()));
     assert_eq!(unknown, None);
 }

@@ -553,7 +553,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_behind_a_good_begin_end_too(big_endian: bool, ng: bool, tail in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_after_a_good_header_end_as_well(big_endian: bool, ng: bool, tail in prop::collection::vec(any::<u8>(), 0..200)) {
         let begin = Bytes::new(big_endian);
         let begin = if ng { begin.section().described(1, 0, &[]) } else { begin.classic(0xa1b2_c3d4, 1) };
         read(Cursor::new(begin.raw(&tail).bytes));
