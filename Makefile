@@ -28,15 +28,15 @@ help:
 	@echo 'test-arm      the native parser and the readers of captures on arm64, under qemu-user'
 	@echo 'test-kernels  the tests that matter on other kernels, in virtual machines (KERNELS="6.1 7.3")'
 	@echo 'test-package  the Debian package: installed, used, purged, its units booted'
-	@echo 'test-upgrade  from the first edition to this version while the kernel counts (root)'
-	@echo 'captures      regenerates the test captures with the frame builder, and tshark's answers'
+	@echo 'test-upgrade  an upgrade from 0.1.0 to this version while the kernel counts (root)'
+	@echo 'captures      regenerates the test captures by the frame builder, and their results by tshark'
 	@echo 'test-page     the HTML page, clicked through in headless Chromium'
 	@echo 'test-tools    exports, against Prometheus, nfdump, pmacct and tshark, and a fleet on a nats-server, unpacked below target/tools (root)'
 	@echo 'soak          traffic, floods, kills and readers at once, for SECONDS=600'
 	@echo 'fuzz          the capture reader, the frame decoder and the parser, for SECONDS=600'
 	@echo 'bench         what tmon costs on this CPU, beside other methods'
-	@echo 'bench-swarm   what it takes to look at 2,000 and 10,000 hosts, simulated in one process'
-	@echo 'bench-instructions  counts the instructions per packet in a virtual machine, as a table'
+	@echo 'bench-swarm   the cost of viewing 2,000 and 10,000 hosts, simulated in one process'
+	@echo 'bench-instructions  counts the instructions per packet in a virtual machine, and prints a table'
 	@echo 'check-costs   fails if a packet takes more instructions than in the table'
 	@echo 'pictures      every view of the dashboard as an image, in target/pictures'
 	@echo 'check         format, lints, documentation, generated files, licences'
@@ -251,6 +251,7 @@ contract: setup
 
 # Everything that a change must pass before it lands, apart from the tests.
 check: setup
+	@$(MAKE) --no-print-directory help >/dev/null
 	$(CARGO) run --quiet -p generate -- --check
 	$(CARGO) fmt --all --check
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h bpf/*/*.h

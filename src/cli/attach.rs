@@ -277,8 +277,8 @@ struct Attached {
     netns_cookie: u64,
     /// The name and the namespace in which it was attached; null if both are unchanged.
     was: Option<Was>,
-    /// Whether it left the network namespace in which it was attached. If `was` is null then, it is not
-    /// known where it is, and the above is where it was.
+    /// Whether it left the network namespace in which it was attached. If `was` is null as well, its
+    /// present place is unknown, and the fields above give the original one.
     moved: bool,
     /// `counting`, `off`, `unfinished` or `other-layout`; null if privileges do not allow to find
     /// out.
