@@ -29,12 +29,12 @@ static __always_inline struct weight weigh(struct __sk_buff *skb, const struct w
 		}
 		if (cfg_replay)
 			headers -= skb->cb[2];
-		if (w->flags & WALK_JUMBO) { /* the kernel takes it out of what it sends */
+		if (w->flags & WALK_JUMBO) { /* the kernel removes it when it sends */
 			headers -= JUMBO_HEADER;
 			bytes -= JUMBO_HEADER;
 		}
 		segments = skb->gso_segs;
-		if (!segments) /* a guest's packet: nobody has counted yet */
+		if (!segments) /* a guest's packet: its segments are not counted yet */
 			segments = bytes > headers ? (bytes - headers + size - 1) / size : 1;
 		if (headers < bytes)
 			bytes += (segments - 1) * headers;

@@ -27,10 +27,10 @@ struct cpu {
 	__u32 now;    /* the time of a packet of a capture */
 	__u32 owner;  /* the owner word of the packet's slot, if that is probed */
 	__u32 place;  /* the place of that slot */
-	__u32 chosen; /* whether it is known who wants the packet */
-	__u32 wanted; /* who wants it, one bit each */
+	__u32 chosen; /* whether it is known which probers want the packet */
+	__u32 wanted; /* these probers, one bit each */
 	__u32 row;    /* the row's place among the probes, or OWNER_ASK */
-	__u32 lens;   /* who wants its contents; LENS_RTT: somebody times it */
+	__u32 lens;   /* the probers that want its contents; LENS_RTT: one times it */
 };
 
 #ifndef TMON_WINDOW /* otherwise it is part of a record */

@@ -77,7 +77,7 @@ static __always_inline void see_flow(struct lens_key *key, const __u8 *gtpu)
 
 #define OVN_CLASS   0x0102
 #define OVN_PORTS   0x80 /* an option: one bit, 15 of the port in, 16 of the port out */
-#define OVN_OPTIONS 4	 /* so many are looked at */
+#define OVN_OPTIONS 4	 /* how many are searched */
 
 /* OVN's logical ports, if one of the first options has them. */
 static __always_inline void see_ports(struct __sk_buff *skb, struct lens_key *key,

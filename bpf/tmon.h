@@ -273,7 +273,7 @@ struct numbers {
 #define GTPU_END	   254 /* the last packet of a tunnel that moves */
 
 struct claim_key {
-	__u64 pair[4]; /* of the packet that is quoted or meant, as in number_key */
+	__u64 pair[4]; /* of the packet that it is about, as in number_key */
 	__u64 who[2];  /* the sender of the claim; IPv4 in the first half of the first word */
 	__u32 id;
 	__u8 kind;
@@ -325,7 +325,7 @@ struct handshakes {
  * all terms must hold.
  */
 #define PROBERS	    16
-#define PROBES	    2048 /* rows for which it is known who wants them; a power of two */
+#define PROBES	    2048 /* rows whose probers are known; a power of two */
 #define PROBE_TESTS 32
 #define PROBE_LEASE 3000000000 /* ns without a sign of life: the prober is gone */
 #define SNAPLEN	    262144
@@ -362,7 +362,7 @@ struct probe_test {
 
 struct prober {
 	__u64 lease;   /* time of the last sign of life, ns; 0: there is no prober */
-	__u64 matched; /* packets, as the kernel has them: each is in one of the next three */
+	__u64 matched; /* packets, as the kernel sees them: each is in one of the next three */
 	__u64 written;
 	__u64 full;	  /* there was no room in the ring buffer */
 	__u64 over_limit; /* the limit for this second was exceeded */
@@ -383,14 +383,14 @@ struct prober {
 struct probing {
 	__u32 active;	  /* whose expressions are compared, one bit each */
 	__u32 generation; /* of these: a change makes earlier comparisons invalid */
-	__u32 stops;	  /* who wants packets that could not be parsed, one bit each */
+	__u32 stops;	  /* probers of packets that could not be parsed, one bit each */
 	__u32 zero;
 	struct prober prober[PROBERS];
 };
 
 /* The state of a probed row. */
 struct probe {
-	__u32 wanted;	  /* who wants it, one bit each */
+	__u32 wanted;	  /* the probers that want it, one bit each */
 	__u32 generation; /* when that was determined */
 	__u32 seen;	  /* jiffies */
 	__u32 zero;

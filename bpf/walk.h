@@ -21,7 +21,7 @@ enum state {
 	STATE_HEADERS,	  /* link headers, IP, transport and the common tunnels */
 	STATE_LINK,	  /* MPLS, PPPoE, PBB, NSH, PPP ... between the link header and IP */
 	STATE_EXT,	  /* IPv6 extension headers, AH */
-	STATE_TRANSPORT,  /* what STATE_HEADERS does behind IP, for those who got there another way
+	STATE_TRANSPORT,  /* what STATE_HEADERS does after IP, for packets that got there otherwise
 			   */
 	STATE_GUESS,	  /* a payload whose type no header gives: is it IP? */
 	STATE_FRAGMENT,	  /* a later fragment of an outer packet */
@@ -35,7 +35,7 @@ enum state {
 	STATE_NUMBER,	  /* after counting: the packet has a sequence number */
 	STATE_TCP,	  /* after counting: the packet opens or resets a connection */
 	STATE_PROBE,	  /* after counting: the row is examined more closely */
-	STATE_CHOOSE,	  /* before that: determine who wants it, if anybody */
+	STATE_CHOOSE,	  /* before that: determine which probers want it, if any */
 	STATE_LENS,	  /* after that: the contents of the packet */
 	STATE_MESSAGE,	  /* after counting: a message of a tunnel's endpoint about the tunnel */
 	STATE_RTT,	  /* after STATE_LENS: the time until the packet is answered */
@@ -165,7 +165,7 @@ struct seen {
 	__u32 id;
 	__u32 size;   /* of the header */
 	__u32 proto;  /* of its payload: EtherType or PAYLOAD_ */
-	__u32 length; /* from behind the header, if it has a length field */
+	__u32 length; /* of what follows the header, if it has a length field */
 };
 
 #ifndef TMON_WINDOW

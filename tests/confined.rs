@@ -144,7 +144,7 @@ fn only_commands_that_were_named_run() {
     }
     let mut more: Vec<_> = (0..64).map(|_| runner.run(0).unwrap()).collect();
     assert_eq!(runner.run(0).unwrap_err().to_string(), "64 commands are already running");
-    // Dropped commands are told to end, and make room.
+    // Dropped commands are terminated, and make room.
     more.truncate(32);
     until("there is room again", || runner.run(0).is_ok());
     drop(more);
@@ -505,7 +505,7 @@ fn captures_are_read_when_confined() {
         for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1] {
             capture.write_all(&word.to_le_bytes()).unwrap();
         }
-        // A reader waiting for more is told to end, by a key or by a signal.
+        // A reader that waits for more ends on a key or a signal.
         if is_dashboard {
             let shown = output.recv_timeout(std::time::Duration::from_secs(60));
             assert!(shown.is_ok(), "a picture before there is a packet");

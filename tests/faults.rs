@@ -284,7 +284,7 @@ fn drops_by_the_kernel_are_found() {
         });
         assert!(says.contains(&reason), "{name}: {packets} by {reason}");
         // The host without a socket for them also reports it.
-        let said = [(Topic::Unreachable, "arrived at a port on which nobody listens")];
+        let said = [(Topic::Unreachable, "arrived at a port on which nothing listens")];
         let belongs = if fault == Fault::NoListener { &said[..] } else { &[] };
         let (at, _) = watch.found(name, topic, belongs);
         assert_soon(name, first_drop(interval.drops.as_deref().unwrap(), &reason), at);
@@ -403,7 +403,7 @@ fn an_unknown_endpoint_is_found() {
     let sender = sending(&lab, Fault::UnknownVtep);
     let failed = |drops: &Drops| reasons(drops).get("NEIGH_FAILED").copied().unwrap_or(0);
     let mut lost = 0;
-    watch.until("nobody answers", |i| {
+    watch.until("the address not to resolve", |i| {
         lost += failed(i.drops.as_deref().unwrap());
         lost >= 3
     });
@@ -422,7 +422,7 @@ fn an_unknown_endpoint_is_found() {
     assert_soon("unknown-vtep", first_drop(drops, "NEIGH_FAILED"), at);
     assert_eq!(watch.counted(Topic::WrongVtep, "dropped_pkts"), sent);
     let text = &finding.text;
-    assert!(text.contains("went to 172.16.1.250, and nobody answers for that address"), "{text}");
+    assert!(text.contains("went to 172.16.1.250, whose address does not resolve"), "{text}");
     assert!(text.ends_with("; a fixed forwarding entry of vxlan0 says so"), "{text}");
     assert_eq!(fault::clear(&prefix).unwrap(), [Fault::UnknownVtep]);
 }

@@ -674,7 +674,7 @@ fn a_deleted_namespace_keeps_its_counts() {
     );
 }
 
-/// A user who may watch but not enter network namespaces is told what is known, and nothing false.
+/// A user who may watch but not enter network namespaces sees what is known, and nothing false.
 #[test]
 fn state_is_unknown_without_permission() {
     for want in wants() {
@@ -913,7 +913,7 @@ fn the_cost_is_shown_or_how_to_measure_it() {
     assert_eq!(about.differs(&small(), Want::Best), None);
 }
 
-/// Readers and attach commands with other flags are told which ones are in force, for every flag.
+/// Readers and attach commands with other flags report which ones are in force, for every flag.
 #[test]
 fn flags_that_differ_from_the_attachments_are_reported() {
     let g = ground();

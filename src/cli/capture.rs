@@ -234,8 +234,8 @@ impl Capture {
         let groups = self.grouped.read()?.unwrap_or_default();
         let filter = names.packet_filter(text, &groups).map_err(|e| Usage(e.to_string()))?;
         if filter.rows.takes_names() {
-            let what = "who is in a group is said by names, too, which packets do not have: say it by \
-                        addresses and networks alone";
+            let what = "`group:` works here only if groups are defined by addresses and networks \
+                        alone: packets have no names";
             bail!(Usage(what.to_owned()));
         }
         Ok(Some(filter))

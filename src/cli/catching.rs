@@ -57,7 +57,7 @@ impl Capture {
             filter: meant.map(|filter| filter.rows).unwrap_or_default(),
             stops: self.stops,
             ring: Some(self.live.ring.unwrap_or(RING)),
-            // To match on inner headers or strip outer ones, the headers must be captured, too.
+            // To match on inner headers or strip outer ones, the headers must be captured as well.
             snaplen: if cut.looks() { snaplen.saturating_add(HEADERS) } else { snaplen },
             limit,
             lens: false,

@@ -273,7 +273,7 @@ fn share<'a>(
             continue;
         }
         let name = name.trim_start_matches(".data.");
-        let shared = maps(name).with_context(|| format!("nobody shares a map {name}"))?;
+        let shared = maps(name).with_context(|| format!("no map {name} to share"))?;
         map.reuse_fd(shared).with_context(|| format!("share the map {name}"))?;
     }
     Ok(())

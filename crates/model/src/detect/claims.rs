@@ -60,7 +60,7 @@ fn sighting(look: &Evidence<'_>, rows: &Rows, claim: &Claim, n: Claimed) -> Sigh
         (Saying::TooBig, Some(mtu)) => format!("were too big: the MTU is {mtu} bytes"),
         (Saying::TooBig, None) => "were too big".to_owned(),
         (Saying::Prohibited, _) => "are prohibited".to_owned(),
-        (Saying::NoPort, _) => "arrived at a port on which nobody listens".to_owned(),
+        (Saying::NoPort, _) => "arrived at a port on which nothing listens".to_owned(),
         (Saying::TimeExceeded, _) => "exceeded their hop limit, perhaps in a loop".to_owned(),
         (Saying::Incomplete, _) => "came without some of their fragments".to_owned(),
         _ => "cannot be delivered".to_owned(),
@@ -121,7 +121,7 @@ mod tests {
         for (error, mtu, topic, end) in [
             ([3, 4], Some(1400), Topic::Mtu, "were too big: the MTU is 1400 bytes"),
             ([3, 13], None, Topic::Unreachable, "are prohibited"),
-            ([3, 3], None, Topic::Unreachable, "arrived at a port on which nobody listens"),
+            ([3, 3], None, Topic::Unreachable, "arrived at a port on which nothing listens"),
             ([3, 1], None, Topic::Unreachable, "cannot be delivered"),
             ([11, 0], None, Topic::Unreachable, "exceeded their hop limit, perhaps in a loop"),
         ] {

@@ -29,8 +29,8 @@ const STAYS: Duration = Duration::from_secs(15);
 const NEIGH_FAILED: &str = "NEIGH_FAILED";
 
 /// Drops that are normal in a network: copies flooded to everybody, packets that a socket filter
-/// rejects, ports that nobody listens on, data that a program left unread, fragments that arrived
-/// twice. Data that TCP already has or cannot use is normal, too, see [`is_usual`].
+/// rejects, ports on which nothing listens, data that a program left unread, fragments that arrived
+/// twice. Data that TCP already has or cannot use is also normal, see [`is_usual`].
 const USUAL: [&str; 8] = [
     "SOCKET_FILTER",
     "QUEUE_PURGE",
@@ -202,8 +202,8 @@ fn meaning(reason: &str, outside: bool) -> &'static str {
     match reason.split(' ').next().unwrap_or_default() {
         "NETFILTER_DROP" => ", by a firewall rule",
         "IP_RPFILTER" => ", no route leads back to the sender by this interface",
-        "NO_SOCKET" if outside => ", nobody listens on the tunnel's port",
-        NEIGH_FAILED => ", nobody answers for the next hop",
+        "NO_SOCKET" if outside => ", no socket is bound to the tunnel's port",
+        NEIGH_FAILED => ", the next hop's address does not resolve",
         "QDISC_DROP" => ", the interface's queue was full",
         _ => "",
     }
@@ -244,7 +244,7 @@ fn sighting(look: &Evidence<'_>, topic: Topic, place: Subject, lost: &Lost) -> S
                 format!("; {fixed} forwarding entry of {} says so", e.device)
             });
             format!(
-                "{many} of {tunnel}{inner} went to {to}, and nobody answers for that address ({NEIGH_FAILED}){says}"
+                "{many} of {tunnel}{inner} went to {to}, whose address does not resolve ({NEIGH_FAILED}){says}"
             )
         }
         (Topic::WrongVtep, _) => {
@@ -476,7 +476,7 @@ mod tests {
             [(
                 Topic::WrongVtep,
                 Severity::Bad,
-                "3 packets of vxlan 7 for 192.168.0.1 to 192.168.0.9 went to 172.16.1.5, and nobody answers for that address (NEIGH_FAILED); a fixed forwarding entry of vxlan0 says so"
+                "3 packets of vxlan 7 for 192.168.0.1 to 192.168.0.9 went to 172.16.1.5, whose address does not resolve (NEIGH_FAILED); a fixed forwarding entry of vxlan0 says so"
             )]
         );
         let mut stage = Stage::default();

@@ -113,7 +113,7 @@ fn said(s: &mut Sighting, tunnel: &str) {
     };
     let tunnel = if tunnel.is_empty() { String::new() } else { format!(" by {tunnel}") };
     let syns = match s.counts.get(SYNS) {
-        Some(n) => format!(", {n} of them SYNs that nobody answered"),
+        Some(n) => format!(", including {n} unanswered SYNs"),
         None => String::new(),
     };
     s.text = format!(
@@ -160,7 +160,7 @@ mod tests {
             stage.second(if sent { std::slice::from_ref(&syn) } else { &[] });
         }
         let text = "nothing has come back from 172.16.1.2 by vxlan 7 for 15 s, and 5 packets went there \
-                    from 172.16.1.1, 5 of them SYNs that nobody answered";
+                    from 172.16.1.1, including 5 unanswered SYNs";
         assert_eq!(stage.open(), [(Topic::Silent, Severity::Bad, text)]);
     }
 
