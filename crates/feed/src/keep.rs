@@ -554,9 +554,9 @@ impl FromStr for Keep {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::FrameReader;
+    use crate::{frame::FrameReader, sample};
     use model::{
-        flow::{Count, Inner, InnerProto, Key, Kind, Tunnel},
+        flow::Count,
         interface::{Interface, Origin},
         rows::{Part, Rows},
     };
@@ -566,17 +566,9 @@ mod tests {
     }
 
     fn frame(taken: SystemTime, packets: u64) -> Frame {
-        let key = Key {
-            outer: None,
-            outermost: Tunnel { kind: Kind::Vxlan, id: Some(7) },
-            innermost: None,
-            depth: 1,
-            inner: Inner::Proto(InnerProto(0x0806)),
-            other: false,
-        };
         let mut rows = Rows::default();
         let counts = [Count { packets, bytes: 100 * packets }; 2];
-        rows.push(0, 0, &key, counts, Part { swapped: false, fragments: false });
+        rows.push(0, 0, &sample::key(7), counts, Part { swapped: false, fragments: false });
         let second = Duration::from_secs(1);
         let eth0 = vec![Interface::new(0, "eth0")];
         let mut interval = Interval::new(taken - second, taken, second, eth0, rows);

@@ -28,6 +28,8 @@ pub mod recording;
 pub mod remote;
 pub mod replay;
 pub mod roll;
+#[cfg(test)]
+mod sample;
 mod seen;
 pub mod series;
 pub mod source;

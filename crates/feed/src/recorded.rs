@@ -543,10 +543,10 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::{frame::FrameWriter, roll::Roll};
+    use crate::{frame::FrameWriter, roll::Roll, sample};
     use model::{
         beside::{Claim, ClaimMessage, Claimed, Gathered, Handshakes, Opener},
-        flow::{Count, Flow, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
+        flow::{Count, Flow, Hook, Key, Pair},
         interface::Interface,
         rows::{Part, Rows},
     };
@@ -558,16 +558,8 @@ mod tests {
     fn frame(host: &str, epoch: u64, at: u64, rows: u32) -> Frame {
         let mut all = Rows::default();
         for id in 0..rows {
-            let key = Key {
-                outer: None,
-                outermost: Tunnel { kind: Kind::Vxlan, id: Some(id) },
-                innermost: None,
-                depth: 1,
-                inner: Inner::Proto(InnerProto(0x0806)),
-                other: false,
-            };
             let one = Count { packets: 1, bytes: 100 };
-            all.push(id, 0, &key, [one; 2], Part { swapped: false, fragments: false });
+            all.push(id, 0, &sample::key(id), [one; 2], Part { swapped: false, fragments: false });
         }
         let second = Duration::from_secs(1);
         let interfaces = vec![Interface::new(epoch, "eth0")];
@@ -903,14 +895,8 @@ mod tests {
         let own = |n: u8| IpAddr::from([10, 0, 0, n]);
         let tells = |host: &str, n: u8, at, rx| {
             let mut told = frame(host, n.into(), at, 0);
-            let key = Key {
-                outer: Some(Pair { first: own(1), second: own(2) }),
-                outermost: Tunnel { kind: Kind::Vxlan, id: Some(7) },
-                innermost: None,
-                depth: 1,
-                inner: Inner::Proto(InnerProto(0x0806)),
-                other: false,
-            };
+            let outer = Some(Pair { first: own(1), second: own(2) });
+            let key = Key { outer, ..sample::key(7) };
             let counts = [Count { packets: rx, bytes: 100 * rx }, Count::default()];
             let part = Part { swapped: false, fragments: false };
             let mut rows = Rows::default();

@@ -194,19 +194,13 @@ fn join(interval: &mut Interval, later: &Interval) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::flow::{Count, Counters, Flow, Inner, InnerProto, Key, Kind, Tunnel};
+    use crate::sample;
+    use model::flow::{Count, Counters, Flow};
 
     fn flow(id: u32, packets: u64) -> Flow {
         Flow {
             interface: 0,
-            key: Key {
-                outer: None,
-                outermost: Tunnel { kind: Kind::Vxlan, id: Some(id) },
-                innermost: None,
-                depth: 1,
-                inner: Inner::Proto(InnerProto(0x0806)),
-                other: false,
-            },
+            key: sample::key(id),
             counters: Counters {
                 cells: [[Count { packets, bytes: 100 * packets }, Count::default()]; 2],
                 ..Counters::default()

@@ -306,22 +306,15 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use model::flow::{Count, Counters, Flow, Inner, InnerProto, Key, Kind, Tunnel};
+    use crate::sample;
+    use model::flow::{Count, Counters, Flow};
 
     fn reading(t: u64) -> Snapshot {
-        let key = Key {
-            outer: None,
-            outermost: Tunnel { kind: Kind::Vxlan, id: Some(7) },
-            innermost: None,
-            depth: 1,
-            inner: Inner::Proto(InnerProto(0x0806)),
-            other: false,
-        };
         let sent = Count { packets: 10 * t, bytes: 1000 * t };
         let cells = [[sent, Count::default()], [Count::default(); 2]];
         let counters = Counters { cells, ..Counters::default() };
         let mut rows = Rows::default();
-        rows.push_flow(0, &Flow { interface: 0, key, counters });
+        rows.push_flow(0, &Flow { interface: 0, key: sample::key(7), counters });
         let (since, at) = (SystemTime::UNIX_EPOCH, Duration::from_secs(t));
         Snapshot {
             origin: Default::default(),
