@@ -158,7 +158,7 @@ impl Dump {
         let Some(every) = self.every else {
             if live.is_attached() && self.span.is_none() && lens.is_none() && timer.is_none() {
                 tell(&mut live);
-                return printer.print(&hidden(live.read()?, mask).total(), None);
+                return printer.print(&hidden(live.read()?, mask).into_total(), None);
             }
             // What others have counted before is not part of the interval.
             let before = if live.joins() { Some(hidden(live.read()?, mask)) } else { None };

@@ -191,7 +191,7 @@ fn the_same_index_in_two_namespaces_is_two_interfaces() {
     // And rows name the interface.
     let total = s.total();
     let reading = Excerpt::new("tmon", &total, &Filter::default());
-    assert_eq!(reading.flows.iter().map(|f| reading.interface(f)).collect::<Vec<_>>(), names);
+    assert_eq!(reading.flows.iter().map(|f| reading.interface(&f)).collect::<Vec<_>>(), names);
 }
 
 /// The descriptors of per-CPU BPF arrays in this process that are new: the books.

@@ -84,10 +84,10 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, header: Header) -> io::
         csv.write_record(COLUMNS.iter().chain(more)).map_err(stream_error)?;
     }
     let (since, taken) = (rfc3339(reading.interval.since), rfc3339(reading.interval.taken));
-    for flow in &reading.flows {
-        let row = Row::new(reading, [&since, &taken], flow);
+    for flow in reading.flows.iter() {
+        let row = Row::new(reading, [&since, &taken], &flow);
         match groups {
-            true => csv.serialize((row, reading.groups(flow))),
+            true => csv.serialize((row, reading.groups(&flow))),
             false => csv.serialize(row),
         }
         .map_err(stream_error)?;

@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 
 use super::{Excerpt, json};
-use model::{colour::Palette, history};
+use model::{colour::Palette, flow::Flow, history, rows::Rows};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -86,12 +86,13 @@ fn bounded<'a>(reading: &Excerpt<'a>) -> Option<Excerpt<'a>> {
     if reading.flows.len() <= ROWS {
         return None;
     }
-    let mut flows = reading.flows.clone();
+    let mut flows: Vec<Flow> = reading.flows.iter().collect();
     flows.sort_unstable_by_key(|f| (Reverse(f.counters.total().bytes), f.interface, f.key));
     let sums = history::summed(&flows[ROWS..], GROUPS);
     flows.truncate(ROWS);
-    flows.extend(sums);
-    Some(Excerpt { flows, ..reading.clone() })
+    let mut rows = Rows::default();
+    (0..).zip(flows.iter().chain(&sums)).for_each(|(place, flow)| rows.push_flow(place, flow));
+    Some(Excerpt { flows: rows.sorted(), ..reading.clone() })
 }
 
 /// JSON that cannot end a `<script>` element: characters with a meaning in HTML become `\u`

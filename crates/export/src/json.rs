@@ -95,12 +95,12 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
 pub fn flows(out: &mut dyn Write, reading: &Excerpt<'_>) -> io::Result<()> {
     let interval = reading.interval;
     let (since, taken) = (timestamp(interval.since), timestamp(interval.taken));
-    for flow in &reading.flows {
+    for flow in reading.flows.iter() {
         // An interface that could not be read keeps counts of an earlier time.
         let own = interval.interfaces.get(usize::from(flow.interface));
         let (host, since, taken) = (reading.host, since.as_deref(), taken.as_deref());
         let interval_ns = nanoseconds(own.map_or(interval.elapsed, |i| i.span));
-        let row = Row::new(reading, flow);
+        let row = Row::new(reading, &flow);
         line(out, &FlowLine { schema: 1, host, since, taken, interval_ns, row })?;
     }
     Ok(())
@@ -569,7 +569,7 @@ struct Rows<'a>(&'a Excerpt<'a>);
 
 impl Serialize for Rows<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(self.0.flows.iter().map(|f| Row::new(self.0, f)))
+        s.collect_seq(self.0.flows.iter().map(|f| Row::new(self.0, &f)))
     }
 }
 

@@ -17,6 +17,7 @@ use model::{
     groups::Groups,
     lens::Lens,
     returns::Returns,
+    rows::SortedRows,
     snapshot::Interval,
 };
 
@@ -41,7 +42,7 @@ pub struct Excerpt<'a> {
     /// The interval.
     pub interval: &'a Interval,
     /// The rows that match, each once, sorted by interface and key.
-    pub flows: Vec<Flow>,
+    pub flows: SortedRows,
     /// The filter, as canonical text; empty without a filter.
     pub filter: String,
     /// The number of rows before filtering.
@@ -66,9 +67,11 @@ pub struct Excerpt<'a> {
 impl<'a> Excerpt<'a> {
     /// The rows of `interval` that match `filter`.
     pub fn new(tool: &'a str, interval: &'a Interval, filter: &Filter) -> Self {
-        let mut flows = interval.rows.merged();
-        let (rows, returns) = (flows.len(), Returns::of(&flows));
-        flows.retain(|f| filter.matches(f, name_of(interval, f)));
+        let mut flows = interval.rows.sorted();
+        let (rows, returns) = (flows.len(), Returns::of(flows.iter()));
+        if !filter.is_empty() {
+            flows.retain(|f| filter.matches(f, name_of(interval, f)));
+        }
         let interfaces = interface_names(interval);
         let named = filter.names_interfaces();
         Excerpt {
@@ -158,7 +161,7 @@ impl<'a> Excerpt<'a> {
 
     /// The sum of all rows that match, each packet once.
     pub fn total(&self) -> Count {
-        self.flows.iter().map(|f| self.once(f).total()).sum()
+        self.flows.iter().map(|f| self.once(&f).total()).sum()
     }
 }
 

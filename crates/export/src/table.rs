@@ -104,7 +104,7 @@ pub fn write(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions)
             "passing through: {transit} row{s} {have} no share: another interface counts the same packets"
         )?;
     }
-    let other: Vec<&Flow> =
+    let other: Vec<Flow> =
         reading.flows.iter().filter(|f| f.key.other && !f.key.is_aged()).collect();
     if !other.is_empty() {
         let sum: Count = other.iter().map(|f| f.counters.total()).sum();
@@ -162,7 +162,7 @@ pub fn coverage(interface: &Interface) -> String {
 }
 
 fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> io::Result<()> {
-    let mut flows: Vec<&Flow> = reading.flows.iter().collect();
+    let mut flows: Vec<Flow> = reading.flows.iter().collect();
     flows.sort_by_key(|f| Reverse(f.counters.total().bytes)); // stable: equal ones stay in key order
     let mut sum = Counters::default();
     flows.iter().for_each(|f| sum.add(&reading.once(f)));
@@ -211,7 +211,7 @@ fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> i
         writeln!(out, "{}", cut(line.trim_end(), options.width))
     };
     write_row(&TITLES.map(str::to_owned))?;
-    for flow in flows {
+    for flow in &flows {
         write_row(&cells.row(flow))?;
     }
     write_row(&total)
@@ -220,9 +220,9 @@ fn rows(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> i
 /// The traffic between groups of hosts, each packet once. Hosts without a group are `-`.
 fn by_group(out: &mut dyn Write, reading: &Excerpt<'_>, options: &TableOptions) -> io::Result<()> {
     let mut sums: BTreeMap<[&str; 2], [Count; 2]> = BTreeMap::new();
-    for flow in &reading.flows {
-        let [a, b] = reading.groups(flow).map(|group| group.unwrap_or(UNKNOWN));
-        let n = reading.once(flow);
+    for flow in reading.flows.iter() {
+        let [a, b] = reading.groups(&flow).map(|group| group.unwrap_or(UNKNOWN));
+        let n = reading.once(&flow);
         let [to, back] = sums.entry([a.min(b), a.max(b)]).or_default();
         let ways = if a > b { [back, to] } else { [to, back] };
         ways.into_iter().zip([n.fwd(), n.rev()]).for_each(|(sum, n)| *sum += n);

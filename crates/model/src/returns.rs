@@ -35,7 +35,7 @@ pub struct Returns(HashMap<Talk, [BTreeSet<u32>; 2]>);
 
 impl Returns {
     /// Finds them in rows.
-    pub fn of<'a>(rows: impl IntoIterator<Item = &'a Flow>) -> Returns {
+    pub fn of(rows: impl IntoIterator<Item = Flow>) -> Returns {
         let mut all: HashMap<Talk, [BTreeSet<u32>; 2]> = HashMap::default();
         for flow in rows {
             let Some((talk, id)) = talk(flow.interface, &flow.key).zip(flow.key.outermost.id)
@@ -163,11 +163,11 @@ mod tests {
         let both = row(Kind::Gtpu, 99, 3, 5, 5);
         let vxlan = [row(Kind::Vxlan, 1, 1, 5, 0), row(Kind::Vxlan, 2, 1, 0, 5)];
         let all = [up, down, other, both, vxlan[0], vxlan[1]];
-        let returns = Returns::of(&all);
+        let returns = Returns::of(all.iter().copied());
         let ids = all.map(|flow| returns.ids(&flow).collect::<Vec<_>>());
         assert_eq!(ids, [vec![17], vec![4660], vec![], vec![], vec![], vec![]]);
         // After a handover there are two.
-        let returns = Returns::of(&[up, down, row(Kind::Gtpu, 18, 1, 0, 1)]);
+        let returns = Returns::of([up, down, row(Kind::Gtpu, 18, 1, 0, 1)]);
         assert_eq!(returns.ids(&up).collect::<Vec<_>>(), [17, 18]);
     }
 

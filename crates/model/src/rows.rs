@@ -6,6 +6,7 @@
 //! slot it was read from: a key never moves, so two readings are compared by walking both once.
 use std::{
     borrow::Cow,
+    cmp::Ordering,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
@@ -155,6 +156,15 @@ impl SlotKey for key6 {
             other: has(ROW_OTHER),
         }
     }
+}
+
+/// What orders IPv4 rows as [`Key`] orders them.
+fn order_of(k: &key4) -> impl Ord + use<> {
+    let [outer, inner] = [k.outer, k.inner].map(|pair| pair.map(u32::from_be));
+    let has_pair = k.flags & ROW_NO_PAIR == 0;
+    let inner = if has_pair { inner } else { [k.inner[0], 0] };
+    let outermost = tunnel(k.kind, k.id, k.flags & ROW_ID != 0);
+    (outer, outermost, !has_pair, inner, k.flags & ROW_OTHER != 0)
 }
 
 /// Decodes a key of the tables.
@@ -411,6 +421,74 @@ impl Row<'_> {
     pub fn flow(&self) -> Flow {
         either!(self, r => r.flow())
     }
+
+    /// The order of interfaces and keys; parts of the same row are equal.
+    fn order(&self, o: &Row<'_>) -> Ordering {
+        self.interface().cmp(&o.interface()).then_with(|| match (self.0, o.0) {
+            (Of::V4(a), Of::V4(b)) => order_of(&a.key).cmp(&order_of(&b.key)),
+            _ => {
+                let outer = self.outer().cmp(&o.outer());
+                outer.then_with(|| self.key().cmp(&o.key()))
+            }
+        })
+    }
+
+    fn key(&self) -> Key {
+        either!(self, r => r.key.key())
+    }
+}
+
+/// Rows in the order of interfaces and keys, each once: an index of four bytes per part, beside the
+/// rows that it shares with the reading. They are decoded one by one, when they are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct SortedRows {
+    rows: Rows,
+    order: Vec<u32>,
+    len: usize,
+}
+
+impl SortedRows {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// There is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The rows, decoded, parts added up.
+    pub fn iter(&self) -> impl Iterator<Item = Flow> {
+        self.parts().filter_map(|parts| self.flow(parts))
+    }
+
+    /// Leaves out the other rows.
+    pub fn retain(&mut self, keep: impl Fn(&Flow) -> bool) {
+        let mut order = Vec::new();
+        let mut len = 0;
+        for parts in self.parts().filter(|parts| self.flow(parts).is_some_and(|f| keep(&f))) {
+            order.extend_from_slice(parts);
+            len += 1;
+        }
+        (self.order, self.len) = (order, len);
+    }
+
+    /// The indices of each row's parts.
+    fn parts(&self) -> impl Iterator<Item = &[u32]> {
+        let is_one = |a: &u32, b: &u32| match (self.rows.part(*a), self.rows.part(*b)) {
+            (Some(a), Some(b)) => a.order(&b).is_eq(),
+            _ => false,
+        };
+        self.order.chunk_by(is_one)
+    }
+
+    fn flow(&self, parts: &[u32]) -> Option<Flow> {
+        let mut parts = parts.iter().filter_map(|n| self.rows.part(*n));
+        let mut flow = parts.next()?.flow();
+        parts.for_each(|part| flow.counters.add(&part.counters()));
+        Some(flow)
+    }
 }
 
 /// Rows in the order of their places. A clone shares them.
@@ -551,16 +629,29 @@ impl Rows {
 
     /// Every row once: parts added up, sorted by interface and key.
     pub fn merged(&self) -> Vec<Flow> {
-        let mut flows: Vec<Flow> = self.iter().collect();
-        flows.sort_unstable_by_key(|f| (f.interface, f.key));
-        flows.dedup_by(|next, kept| {
-            let same = (next.interface, next.key) == (kept.interface, kept.key);
-            if same {
-                kept.counters.add(&next.counters);
-            }
-            same
+        self.sorted().iter().collect()
+    }
+
+    /// The same, decoded when they are asked for: for very many rows.
+    pub fn sorted(&self) -> SortedRows {
+        let mut order: Vec<u32> = (0..).take(self.len()).collect();
+        order.sort_unstable_by(|a, b| match (self.part(*a), self.part(*b)) {
+            (Some(a), Some(b)) => a.order(&b),
+            _ => Ordering::Equal,
         });
-        flows
+        let mut sorted = SortedRows { rows: self.clone(), order, len: 0 };
+        sorted.len = sorted.parts().count();
+        sorted
+    }
+
+    /// A part by its number in [`Rows::walk`].
+    #[inline]
+    fn part(&self, n: u32) -> Option<Row<'_>> {
+        let n = n as usize;
+        match n.checked_sub(self.v4.len()) {
+            None => self.v4.get(n).map(|r| Row(Of::V4(r))),
+            Some(n) => self.v6.get(n).map(|r| Row(Of::V6(r))),
+        }
     }
 
     /// How many parts of rows there are.
@@ -880,6 +971,50 @@ mod tests {
             |f| rows(&[f]).walk().map(|r| (r.fragments(), r.total().packets)).collect::<Vec<_>>();
         assert_eq!(of(pieces), [(false, 5 + 3), (true, 2)]);
         assert_eq!(of(both_ways).iter().filter(|p| !p.0).count(), 0);
+    }
+
+    #[test]
+    fn rows_of_both_tables_are_sorted_like_their_keys() {
+        let mut flows = Vec::new();
+        for n in 0..4096u32 {
+            let bit = |i: u32| n >> i & 1 != 0;
+            let mut f = flow(if bit(0) { 3 } else { 200 }, if bit(1) { 256 } else { 1 }, 1);
+            f.interface = u16::from(bit(2));
+            f.key.outermost.kind = if bit(3) { Kind::Geneve } else { Kind::Gtpu };
+            if bit(4) {
+                f.key.outermost.id = None;
+            }
+            if bit(5) {
+                f.key.inner = Inner::Proto(InnerProto(if bit(6) { 0x0806 } else { 0x8847 }));
+            }
+            if bit(7) {
+                f.key.outer = Some(Pair {
+                    first: Ipv6Addr::from_bits(n.into()).into(),
+                    second: Ipv6Addr::LOCALHOST.into(),
+                });
+            }
+            if bit(8) {
+                (f.key.depth, f.key.innermost) = (2, Some(f.key.outermost));
+            }
+            f.key.other = bit(9);
+            if bit(10) && bit(9) {
+                f.key = f.key.aged();
+            }
+            flows.push(f);
+        }
+        let merged = rows(&flows).merged();
+        let keys = |flows: &[Flow]| flows.iter().map(|f| (f.interface, f.key)).collect::<Vec<_>>();
+        let mut expected = keys(&flows);
+        expected.sort_unstable();
+        expected.dedup();
+        assert_eq!(keys(&merged), expected);
+        assert_eq!(merged.iter().map(|f| f.counters.total().packets).sum::<u64>(), 2 * 4096);
+        let mut sorted = rows(&flows).sorted();
+        assert_eq!(sorted.len(), expected.len());
+        sorted.retain(|f| f.interface == 1);
+        expected.retain(|(interface, _)| *interface == 1);
+        assert_eq!(keys(&sorted.iter().collect::<Vec<_>>()), expected);
+        assert_eq!(sorted.len(), expected.len());
     }
 
     #[test]

@@ -133,19 +133,19 @@ impl Snapshot {
 
     /// Everything since counting began, as one interval.
     pub fn total(&self) -> Interval {
+        self.clone().into_total()
+    }
+
+    /// The same. Its rows are changed in place, so that there is one copy of them.
+    pub fn into_total(self) -> Interval {
         let elapsed = self.taken.duration_since(self.since).unwrap_or_default();
-        let mut interfaces = self.interfaces.clone();
+        let mut interfaces = self.interfaces;
         for i in &mut interfaces {
             i.span = elapsed.saturating_sub(self.at.saturating_sub(i.span));
         }
-        let rows = self.rows.clone().folded();
+        let rows = self.rows.folded();
         let interval = Interval::new(self.since, self.taken, elapsed, interfaces, rows);
-        Interval {
-            origin: self.origin.clone(),
-            drops: self.drops.clone(),
-            beside: Arc::clone(&self.beside),
-            ..interval
-        }
+        Interval { origin: self.origin, drops: self.drops, beside: self.beside, ..interval }
     }
 }
 
