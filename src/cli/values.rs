@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_those_of_the_file_on_the_command_line() {
+    fn groups_come_from_the_file_on_the_command_line() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), "10.0.0.1 eu/a\n10.0.0.2 a,b\n").expect("written");
         let path = file.path().to_str().expect("a path");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_those_with_a_plain_name() {
+    fn only_plain_host_names_are_offered() {
         let config =
             "Host a b.example *.lab !c\n  HostName 10.0.0.1\nhost=d\nMatch host x\n#Host e\n";
         assert_eq!(hosts_in(config).collect::<Vec<_>>(), ["a", "b.example", "d"]);

@@ -660,7 +660,7 @@ mod tests {
     }
 
     #[test]
-    fn privileges_by_name() {
+    fn missing_privileges_are_named() {
         let of = |caps: u64| {
             let mut l = CheckLines { interface: None, lines: Vec::new() };
             privileges(&mut l, &format!("Name:\tx\nCapEff:\t{caps:016x}\n"), false);
@@ -686,7 +686,7 @@ mod tests {
     }
 
     #[test]
-    fn lockdown_and_jit() {
+    fn lockdown_and_jit_are_reported() {
         assert_eq!(lines(|l| lockdown(l, None, true)), [("lockdown", Mark::Ok)]);
         assert_eq!(
             lines(|l| lockdown(l, None, false)),
@@ -745,7 +745,7 @@ mod tests {
     }
 
     #[test]
-    fn room_for_the_headers() {
+    fn room_for_headers_is_checked() {
         let underlay = Link {
             index: 2,
             name: "eth0".to_owned(),

@@ -626,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_patterns() {
+    fn names_and_patterns_select_interfaces() {
         assert_eq!(names(&["eth*"]).expect("two"), ["eth0", "eth1"]);
         assert_eq!(names(&["bond?", "eth0", "eth*"]).expect("three"), ["eth0", "eth1", "bond0"]);
         assert_eq!(
@@ -748,7 +748,7 @@ mod tests {
     }
 
     #[test]
-    fn masters_by_name() {
+    fn masters_are_named() {
         let mut s = scene();
         s.links[5].master = Some(11);
         s.links.push(link(11, "red", "vrf"));

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_of_user_ids() {
+    fn user_id_maps_are_parsed() {
         assert!(is_whole("         0          0 4294967295\n"));
         for part in ["0 1000 1\n", "0 100000 65536\n", "0 0 65536\n", ""] {
             assert!(!is_whole(part), "{part:?}");

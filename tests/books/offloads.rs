@@ -261,7 +261,7 @@ fn big_tcp_in_a_tunnel() {
 }
 
 #[test]
-fn a_tag_in_the_metadata_weighs() {
+fn a_tag_in_the_metadata_is_counted() {
     let g = Ground::bare();
     // The kernel removes the tag from a received frame before our hook.
     let mut far = Live::open(&["eth0".to_owned()], Some(g.b.name()), &small(), Want::Best).unwrap();
@@ -288,7 +288,7 @@ fn a_tag_in_the_metadata_weighs() {
 }
 
 #[test]
-fn pieces_are_in_the_row_of_the_whole() {
+fn fragments_are_in_the_row_of_their_packet() {
     const PACKETS: u64 = 20;
     let g = Ground::new();
     let mut live = g.watch(&small(), Want::Best);

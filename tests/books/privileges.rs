@@ -53,7 +53,7 @@ fn dump(g: &Ground, program: &PathBuf, capabilities: &[&str]) -> (bool, String, 
 }
 
 #[test]
-fn nobody_needs_three_capabilities() {
+fn the_user_nobody_needs_three_capabilities() {
     let (_dir, program) = copy();
     let g = Ground::new();
     let (done, json, said) = dump(&g, &program, &NEEDED);

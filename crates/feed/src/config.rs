@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_at_most_half_full() {
+    fn tables_are_at_most_half_full() {
         for rows in [1, 64, 65, 1000, 65_536, 1_000_000] {
             assert!(
                 groups(rows) as usize * GROUP >= 2 * rows as usize

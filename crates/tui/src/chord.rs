@@ -821,7 +821,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_has_a_list_and_a_rest() {
+    fn many_hosts_have_a_list_and_a_rest() {
         let theme = Theme::default();
         let drawn = text(&screen(
             &prepare(&vec![vec![1.0; 60]; 60], &ChordStyle::new(&theme), 100, 24),
@@ -953,7 +953,7 @@ mod tests {
     }
 
     #[test]
-    fn glyphs() {
+    fn drawings_match_their_snapshots() {
         let theme = Theme::default();
         let mono = Theme::new(Scheme::Mono, Depth::Mono);
         for (name, theme, blocks, w, h) in [

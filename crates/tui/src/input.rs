@@ -550,7 +550,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn bytes_mean_the_same_however_they_are_cut(
+        fn bytes_mean_the_same_however_they_are_split(
             bytes in proptest::collection::vec(0u8.., 0..200), cut in 0usize..200
         ) {
             let cut = cut.min(bytes.len());

@@ -767,7 +767,7 @@ fn of_a_ue(t: u64) -> Vec<Flow> {
 }
 
 #[test]
-fn the_ids_of_a_ue_are_shown_whole_and_its_endpoints_where_there_is_room() {
+fn the_ids_of_a_ue_are_never_cut_and_its_endpoints_are_shown_if_there_is_room() {
     for size in [(80, 24), (120, 40)] {
         let mut app = app(of_a_ue);
         press(&mut app, "j Enter j");
@@ -1229,7 +1229,7 @@ fn a_capture_plays_ten_and_a_hundred_times_as_fast() {
 }
 
 #[test]
-fn a_long_recording_has_a_line_of_its_peaks_and_findings() {
+fn a_long_recording_has_a_line_of_peaks_and_findings() {
     let mut app = App::new(Start { recorded: true, ..Start::default() }).expect("no filter");
     // Two hours with two peaks; packets are dropped once.
     let readings: Vec<_> = (0..=240)

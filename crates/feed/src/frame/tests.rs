@@ -241,7 +241,7 @@ fn full() -> Frame {
 
 proptest! {
     #[test]
-    fn rows_come_back_as_they_were(rows in any_rows()) {
+    fn rows_survive_a_frame(rows in any_rows()) {
         let before = frame(interfaces(), rows);
         let after = Frame::decode(&before.encode()).expect("a frame");
         prop_assert_eq!(slots(&before.interval.rows), slots(&after.interval.rows));
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+    fn no_bytes_cause_a_panic(bytes in vec(any::<u8>(), 0..200)) {
         drop(Frame::decode(&bytes));
         let stream = [&MAGIC[..], &bytes].concat();
         let mut reader = FrameReader::new(Cursor::new(stream)).expect("the magic");
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_with_a_wrong_byte_is_refused_or_another(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn a_frame_with_a_changed_byte_is_refused_or_decodes_to_another(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = full().encode();
         let at = at.index(bytes.len());
         bytes[at] = byte;
