@@ -209,18 +209,53 @@ struct Object<'a> {
     lens_lost_pkts: Option<u64>,
 }
 
-/// Round-trip times of a row, with its key as in `flows`.
-#[derive(Serialize)]
-struct Timed<'a> {
-    interface: Option<&'a str>,
-    tunnel: Name,
+/// The tunnels and addresses of a row.
+#[derive(Default, Serialize)]
+struct KeyFields {
+    tunnel: Option<Name>,
     vni: Option<u32>,
     tunnels: Tunnels,
-    depth: u8,
+    depth: Option<u8>,
     outer_sip: Option<IpAddr>,
     outer_dip: Option<IpAddr>,
     inner_sip: Option<IpAddr>,
     inner_dip: Option<IpAddr>,
+}
+
+impl KeyFields {
+    fn of_row(key: &Key) -> KeyFields {
+        let inner = key.inner.pair();
+        let listed = tunnels(key).map(|t| Tunnel { kind: Name(t.kind), id: t.id });
+        KeyFields {
+            tunnel: key.outer.map(|_| Name(key.outermost.kind)),
+            vni: key.outermost.id,
+            tunnels: Tunnels(listed.collect()),
+            depth: Some(key.depth),
+            outer_sip: key.outer.map(|p| p.first),
+            outer_dip: key.outer.map(|p| p.second),
+            inner_sip: inner.map(|p| p.first),
+            inner_dip: inner.map(|p| p.second),
+        }
+    }
+
+    /// The same for packets that may be outside any tunnel or undetermined, where these are null.
+    fn of_packet(key: Option<&Key>) -> KeyFields {
+        let known = key.filter(|k| k.depth > 0);
+        KeyFields {
+            tunnel: known.map(|k| Name(k.outermost.kind)),
+            vni: known.and_then(|k| k.outermost.id),
+            depth: known.map(|k| k.depth),
+            ..key.map(KeyFields::of_row).unwrap_or_default()
+        }
+    }
+}
+
+/// Round-trip times of a row, with its key as in `flows`.
+#[derive(Serialize)]
+struct Timed<'a> {
+    interface: Option<&'a str>,
+    #[serde(flatten)]
+    key: KeyFields,
     /// What the first end sent.
     fwd: Trips,
     rev: Trips,
@@ -279,19 +314,9 @@ impl<'a> Timed<'a> {
         [fwd, rev]: &[RoundTrips; 2],
     ) -> Self {
         let on = interval.interfaces.iter().find(|i| i.id == *interface);
-        let inner = key.inner.pair();
         Timed {
             interface: on.map(|i| &*i.name),
-            tunnel: Name(key.outermost.kind),
-            vni: key.outermost.id,
-            tunnels: Tunnels(
-                tunnels(key).map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect(),
-            ),
-            depth: key.depth,
-            outer_sip: key.outer.map(|p| p.first),
-            outer_dip: key.outer.map(|p| p.second),
-            inner_sip: inner.map(|p| p.first),
-            inner_dip: inner.map(|p| p.second),
+            key: KeyFields::of_row(key),
             fwd: fwd.into(),
             rev: rev.into(),
         }
@@ -576,14 +601,8 @@ impl Serialize for Rows<'_> {
 #[derive(Serialize)]
 struct Row<'a> {
     interface: &'a str,
-    tunnel: Option<Name>,
-    vni: Option<u32>,
-    tunnels: Tunnels,
-    depth: u8,
-    outer_sip: Option<IpAddr>,
-    outer_dip: Option<IpAddr>,
-    inner_sip: Option<IpAddr>,
-    inner_dip: Option<IpAddr>,
+    #[serde(flatten)]
+    key: KeyFields,
     /// Only if the other direction is in other rows, as in GTP-U: their ids.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     return_vnis: Vec<u32>,
@@ -776,16 +795,7 @@ impl<'a> Row<'a> {
         let [outer_sgroup, outer_dgroup] = reading.groups(flow);
         Row {
             interface,
-            tunnel: key.outer.map(|_| Name(key.outermost.kind)),
-            vni: key.outermost.id,
-            tunnels: Tunnels(
-                tunnels(key).map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect(),
-            ),
-            depth: key.depth,
-            outer_sip: key.outer.map(|p| p.first),
-            outer_dip: key.outer.map(|p| p.second),
-            inner_sip: inner.map(|p| p.first),
-            inner_dip: inner.map(|p| p.second),
+            key: KeyFields::of_row(key),
             return_vnis: reading.returns.ids(flow).collect(),
             outer_sname: key.outer.and_then(|p| names.address(p.first, false)),
             outer_dname: key.outer.and_then(|p| names.address(p.second, false)),
@@ -844,23 +854,14 @@ struct DropRow<'a> {
     rev_pkts: u64,
     first: Option<String>,
     last: Option<String>,
-    tunnel: Option<Name>,
-    vni: Option<u32>,
-    tunnels: Tunnels,
-    depth: Option<u8>,
-    outer_sip: Option<IpAddr>,
-    outer_dip: Option<IpAddr>,
-    inner_sip: Option<IpAddr>,
-    inner_dip: Option<IpAddr>,
+    #[serde(flatten)]
+    key: KeyFields,
     inner_proto: Option<String>,
 }
 
 impl<'a> DropRow<'a> {
     fn new(key: &'a DropKey, dropped: &Dropped) -> Self {
         let (of, total) = (key.victim.key(), dropped.total());
-        let known = of.filter(|k| k.depth > 0);
-        let (outer, inner) = (of.and_then(|k| k.outer), of.and_then(|k| k.inner.pair()));
-        let listed = of.into_iter().flat_map(tunnels);
         DropRow {
             reason: &key.reason,
             device: key.device.as_deref(),
@@ -873,14 +874,7 @@ impl<'a> DropRow<'a> {
             rev_pkts: dropped.counts[1].packets,
             first: timestamp(dropped.first),
             last: timestamp(dropped.last),
-            tunnel: known.map(|k| Name(k.outermost.kind)),
-            vni: known.and_then(|k| k.outermost.id),
-            tunnels: Tunnels(listed.map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect()),
-            depth: known.map(|k| k.depth),
-            outer_sip: outer.map(|p| p.first),
-            outer_dip: outer.map(|p| p.second),
-            inner_sip: inner.map(|p| p.first),
-            inner_dip: inner.map(|p| p.second),
+            key: KeyFields::of_packet(of),
             inner_proto: of.map(|k| k.inner.proto()),
         }
     }
@@ -890,14 +884,8 @@ impl<'a> DropRow<'a> {
 #[derive(Serialize)]
 struct Seen<'a> {
     interface: &'a str,
-    tunnel: Option<Name>,
-    vni: Option<u32>,
-    tunnels: Tunnels,
-    depth: Option<u8>,
-    outer_sip: Option<IpAddr>,
-    outer_dip: Option<IpAddr>,
-    inner_sip: Option<IpAddr>,
-    inner_dip: Option<IpAddr>,
+    #[serde(flatten)]
+    key: KeyFields,
     inner_proto: Option<String>,
     entries: Vec<SeenEntry>,
 }
@@ -932,19 +920,9 @@ struct SeenEntry {
 impl<'a> Seen<'a> {
     fn new(row: &'a LensRow) -> Self {
         let key = row.key.as_ref();
-        let (outer, inner) = (key.and_then(|k| k.outer), key.and_then(|k| k.inner.pair()));
-        let known = key.filter(|k| k.depth > 0);
-        let listed = key.into_iter().flat_map(tunnels);
         Seen {
             interface: &row.interface,
-            tunnel: known.map(|k| Name(k.outermost.kind)),
-            vni: known.and_then(|k| k.outermost.id),
-            tunnels: Tunnels(listed.map(|t| Tunnel { kind: Name(t.kind), id: t.id }).collect()),
-            depth: known.map(|k| k.depth),
-            outer_sip: outer.map(|p| p.first),
-            outer_dip: outer.map(|p| p.second),
-            inner_sip: inner.map(|p| p.first),
-            inner_dip: inner.map(|p| p.second),
+            key: KeyFields::of_packet(key),
             inner_proto: key.map(|k| k.inner.proto()),
             entries: row.entries.iter().map(SeenEntry::new).collect(),
         }
@@ -1043,7 +1021,7 @@ impl<'a> DropBooks<'a> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Tunnels(Vec<Tunnel>);
 
 #[derive(Serialize)]
