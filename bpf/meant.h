@@ -28,6 +28,12 @@ static __always_inline __u32 ends_in(const struct probe_test *t, const __be32 (*
 	return !wants6 == !v6 && (in_net(t, pair[0]) | in_net(t, pair[1]));
 }
 
+/* Whether a tunnel of this kind is meant. */
+static __always_inline __u32 of_kind(const struct probe_test *t, __u32 kind)
+{
+	return !t->kind || t->kind == kind + 1;
+}
+
 static __always_inline __u32 test_holds(const struct probe_test *t, const struct key6 *key)
 {
 	__u32 flags = key->flags;
@@ -38,8 +44,8 @@ static __always_inline __u32 test_holds(const struct probe_test *t, const struct
 	case TEST_INNER:
 		return !(flags & ROW_NO_PAIR) && ends_in(t, key->inner, flags & ROW_INNER6);
 	case TEST_ID:
-		return (flags & ROW_ID && in_range(t, key->id[0])) ||
-		       (flags & ROW_ID1 && in_range(t, key->id[1]));
+		return (flags & ROW_ID && in_range(t, key->id[0]) && of_kind(t, key->kind[0])) ||
+		       (flags & ROW_ID1 && in_range(t, key->id[1]) && of_kind(t, key->kind[1]));
 	case TEST_KIND:
 		return in_range(t, key->kind[0]) || (key->depth > 1 && in_range(t, key->kind[1]));
 	case TEST_PROTO:

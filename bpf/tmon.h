@@ -333,7 +333,7 @@ struct handshakes {
 enum test {
 	TEST_OUTER, /* an address of the outer pair is in a network */
 	TEST_INNER,
-	TEST_ID, /* an id is in a range */
+	TEST_ID, /* an id is in a range, of a tunnel of a kind */
 	TEST_KIND,
 	TEST_PROTO, /* the inside is in a range: TEST_IPV4, TEST_IPV6, or a value of a row */
 };
@@ -347,7 +347,7 @@ enum test {
 struct probe_test {
 	__u8 what; /* enum test */
 	__u8 flags;
-	__u16 zero;
+	__u16 kind; /* TEST_ID: one more than the number of the kind; 0: any */
 	__u32 low;
 	__u32 high;
 	__be32 net[4];

@@ -22,7 +22,7 @@ use feed::{
 };
 use model::{
     detect::Known,
-    filter::{Filter, Meanings},
+    filter::{Filter, Ids, Meanings},
     groups::Groups,
     units::sanitize,
 };
@@ -648,7 +648,10 @@ fn expression<T>(read: impl FnOnce(&Meanings<'_>) -> T) -> T {
             Vec::new()
         }
     };
-    let ids = |name: &str| if name.contains(char::is_alphabetic) { vec![0] } else { Vec::new() };
+    let ids = |name: &str| {
+        let any = name.contains(char::is_alphabetic);
+        any.then_some(Ids { kind: None, range: 0..=0 }).into_iter().collect()
+    };
     read(&Meanings { nets: &nets, ids: &ids, groups: None })
 }
 

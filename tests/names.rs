@@ -222,7 +222,10 @@ fn services_of_this_host_have_names() {
         let name = json!({ "address": address, "name": name, "from": from });
         assert!(names.contains(&name), "{name} in {names:?}");
     }
-    let id = |id: u32, name: &str, from: &str| json!({ "id": id, "name": name, "from": from });
+    let id = |id: u32, name: &str, from: &str| {
+        let other = if from == "ovn" { "geneve" } else { "vxlan-gpe" };
+        json!({ "id": id, "kinds": ["vxlan", other], "name": name, "from": from })
+    };
     let blue = id(7, "bridge blue", "ovn");
     assert_eq!(
         all["ids"],
@@ -673,14 +676,14 @@ fn ids_are_named_by_their_bridges() {
          link set vx7 master br7");
     let run = |args: &[&str]| space.0.within(|| tmon(args)).unwrap();
     let names = valid("names", &run(&["names", "--json"]).stdout);
-    let id = json!({ "id": 4711, "name": "bridge br7", "from": "interface" });
+    let id = json!({ "id": 4711, "kinds": ["vxlan"], "name": "bridge br7", "from": "interface" });
     assert!(names["ids"].as_array().unwrap().contains(&id), "{names}");
     let tunnels = valid("tunnels", &run(&["tunnels", "--json"]).stdout);
     assert_eq!(tunnels["tunnels"][0]["stands_for"], "bridge br7", "{tunnels}");
     let table = String::from_utf8(run(&["names"]).stdout).unwrap();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert!(
-        table.lines().any(|l| words(l) == ["vni:4711", "bridge", "br7", "interface"]),
+        table.lines().any(|l| words(l) == ["vni:vxlan/4711", "bridge", "br7", "interface"]),
         "{table}"
     );
 }

@@ -298,9 +298,6 @@ impl Dump {
             && !flag.load(Ordering::Relaxed)
         {
             any = true;
-            if let (Some(overlay), None) = (&interval.overlay, mask) {
-                printer.names().learn_recorded(&interval.origin.host, overlay);
-            }
             let interval = match mask {
                 Some(mask) => interval.under(mask),
                 None => interval,
@@ -326,7 +323,10 @@ impl Dump {
                 }
                 None => None,
             };
+            // The names are those of this interval: what came before is printed.
             if mask.is_none() {
+                let overlay = interval.overlay.iter();
+                overlay.for_each(|o| printer.names().learn_recorded(&interval.origin.host, o));
                 printer.names().learn_hosts(recordings.names());
             }
             sum = Some(longer.unwrap_or(interval));

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     path::PathBuf,
+    sync::atomic::Ordering,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,7 +18,7 @@ use model::{
     flow::{Count, HookKind},
     interface::{Host, HostState, Interface},
     snapshot::Interval,
-    units::{UNKNOWN, duration as spoken, percent, sanitize},
+    units::{UNKNOWN, duration as spoken, percent, rfc3339, sanitize},
 };
 
 #[derive(Args, Debug)]
@@ -82,10 +83,14 @@ impl Hosts {
                           or --read FILE of a recording";
             ensure!(!self.read.is_empty(), nobody);
             let mut recordings = self.part.only_recordings(&self.read)?;
-            interrupted()?;
+            let flag = interrupted()?;
             Sandbox::new(None).enter_with_nothing()?;
             let mut sum: Option<Interval> = None;
             while let Some(interval) = recordings.next_interval()? {
+                if flag.load(Ordering::Relaxed) {
+                    let at = rfc3339(interval.taken);
+                    bail!("interrupted at {at}: what was recorded later has not been read");
+                }
                 let of_one = "these are recordings of a single host: --read recordings of several";
                 ensure!(interval.once().is_of_fleet(), of_one);
                 sum = match &sum {

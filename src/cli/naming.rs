@@ -10,6 +10,7 @@ use super::{Naming, TOOL, listing, out, say};
 use crate::kernel::{asked::Services, origin, sandbox::Sandbox};
 use export::json::{self, DocumentHead};
 use feed::names::HostName;
+use model::flow::Kind;
 
 #[derive(Args, Debug)]
 #[command(
@@ -47,6 +48,8 @@ struct OfAddress {
 #[derive(Serialize)]
 struct OfId {
     id: u32,
+    /// For which kinds of tunnels the name holds; none: for all.
+    kinds: Vec<String>,
     name: String,
     from: &'static str,
 }
@@ -57,14 +60,18 @@ impl NamesOf {
         let (names, mut looking) = self.naming.read(true)?;
         looking.all();
         names.silent().iter().for_each(|line| say(line));
-        names.settle(self.address.iter().map(|a| (*a, true)), RESOLVE);
+        let address = self.address.map(|address| address.to_canonical());
+        names.settle(address.iter().map(|a| (*a, true)), RESOLVE);
         let of = |address: IpAddr| {
             let line =
                 move |HostName { name, from }| OfAddress { address, name, from: from.name() };
             names.told(address).into_iter().map(line)
         };
-        let id = |(id, HostName { name, from })| OfId { id, name, from: from.name() };
-        let (all, ids): (Vec<OfAddress>, Vec<OfId>) = match self.address {
+        let id = |(id, kinds, HostName { name, from }): (u32, Vec<Kind>, HostName)| {
+            let kinds = kinds.iter().map(Kind::to_string).collect();
+            OfId { id, kinds, name, from: from.name() }
+        };
+        let (all, ids): (Vec<OfAddress>, Vec<OfId>) = match address {
             Some(address) => (of(address).collect(), Vec::new()),
             None => (
                 names.addresses().into_iter().filter_map(|address| of(address).next()).collect(),
@@ -75,13 +82,21 @@ impl NamesOf {
             let report = Report { head: DocumentHead::new(TOOL, origin::host()), names: all, ids };
             return Ok(json::line(&mut out::raw(), &report)?);
         }
-        match self.address {
+        match address {
             Some(address) if all.is_empty() => {
                 bail!("no name is known for {address}: try --names FILE or --resolve")
             }
             _ => {}
         }
-        let ids = ids.into_iter().map(|n| [format!("vni:{}", n.id), n.name, n.from.to_owned()]);
+        // As filters take them.
+        let shown = |n: &OfId| match &n.kinds[..] {
+            [] => format!("vni:{}", n.id),
+            kinds => {
+                let all: Vec<_> = kinds.iter().map(|kind| format!("{kind}/{}", n.id)).collect();
+                format!("vni:{}", all.join(","))
+            }
+        };
+        let ids = ids.into_iter().map(|n| [shown(&n), n.name, n.from.to_owned()]);
         let addresses = all.into_iter().map(|n| [n.address.to_string(), n.name, n.from.to_owned()]);
         let lines: Vec<_> = addresses.chain(ids).collect();
         Ok(listing::write(&mut out::people(), ["ADDRESS", "NAME", "FROM"], &lines)?)

@@ -349,15 +349,20 @@ fn recorded(
     series.look_for_findings(known);
     let mut any = false;
     while let Some(interval) = recordings.next_interval()? {
-        any = true;
         let taken = interval.taken;
+        any = true;
         told.host = interval.origin.host.to_string();
         series.step(interval);
         for (finding, change) in series.changes() {
-            if flag.load(Ordering::Relaxed) {
-                return Ok(());
-            }
             told.tell(taken, change, finding, hook.as_deref_mut())?;
+        }
+        // That nothing was found in a part does not mean that all is well.
+        if flag.load(Ordering::Relaxed) {
+            let at = rfc3339(taken);
+            let part = format!("interrupted at {at}: what was recorded later has not been read");
+            ensure!(told.bad, part);
+            say(&part);
+            return Ok(());
         }
     }
     recordings.notes().iter().for_each(|note| say(note));

@@ -36,7 +36,10 @@ use crate::kernel::{
 };
 use feed::names::{HostName, NameSource, Names, ServiceNames};
 use line::{Line, PATIENCE, reach, wait};
-use model::units::sanitize;
+use model::{
+    flow::{Kind, Tunnel},
+    units::sanitize,
+};
 pub(crate) use ovs::{OVS, OvsTunnels, ovs_tunnels};
 use said::{MOST_NAMES, Said};
 
@@ -71,6 +74,15 @@ impl Service {
             Service::Ovs => NameSource::Ovs,
             Service::Docker => NameSource::Docker,
             Service::Frr => NameSource::Frr,
+        }
+    }
+
+    /// The kinds of tunnels whose ids it knows.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Service::Ovn => &[Kind::Geneve, Kind::Vxlan],
+            Service::Frr => &[Kind::Vxlan, Kind::VxlanGpe],
+            _ => &[],
         }
     }
 }
@@ -222,11 +234,15 @@ impl Answers {
         for same in self.told.chunk_by_mut(|a, b| a.0 == b.0) {
             let (mut inner, mut outer) = (Unambiguous::new(), Unambiguous::new());
             let Some(from) = same.first().map(|(service, _)| service.source()) else { continue };
-            for (_, told) in same {
+            for (service, told) in same {
                 note(&mut inner, std::mem::take(&mut told.inner));
                 note(&mut outer, std::mem::take(&mut told.outer));
                 for (id, called) in told.ids.drain(..).take(MOST_NAMES) {
-                    known.ids.entry(id).or_insert_with(|| (called.segment(), from));
+                    let segment = called.segment();
+                    for kind in service.kinds() {
+                        let tunnel = Tunnel { kind: *kind, id: Some(id) };
+                        known.ids.entry(tunnel).or_insert_with(|| (segment.clone(), from));
+                    }
                 }
             }
             merge(&mut known.inner, inner, from);
@@ -435,7 +451,7 @@ mod tests {
         let mut ids: Vec<_> = known
             .ids
             .iter()
-            .map(|(id, (segment, from))| format!("{id} {segment} {}", from.name()))
+            .map(|(tunnel, (segment, from))| format!("{tunnel} {segment} {}", from.name()))
             .collect();
         ids.sort();
         (text(&known.inner), text(&known.outer), ids)

@@ -26,7 +26,8 @@ use crate::kernel::{
     discover::{FoundTunnel, NetnsView, not_chosen},
     drop_watch::{self, DropRing, DropWatch},
     netlink::Link,
-    netns, origin, owner,
+    netns::{self, NetnsHandle},
+    origin, owner,
     pin::{BPFFS, Pins},
     probe::{Prober, Wish},
     sandbox::Sandbox,
@@ -183,7 +184,39 @@ pub(crate) fn by_namespace<'a>(
     Ok(asked)
 }
 
+/// The interfaces to watch in a namespace, by name or pattern, and its name.
+type Asked<'a> = (Option<&'a str>, BTreeSet<String>);
+
 impl Live {
+    /// Merges namespaces that have several names, such as those of two processes of a container:
+    /// their packets must not count twice.
+    fn merged<'a>(
+        &mut self,
+        asked: BTreeMap<Option<&'a str>, Vec<String>>,
+    ) -> Result<Vec<Asked<'a>>> {
+        let mut all: Vec<(Option<u32>, Asked<'a>)> = Vec::new();
+        let several = asked.len() > 1;
+        for (netns, names) in asked {
+            let inode = several.then(|| NetnsHandle::open(netns)?.inode()).transpose()?;
+            match all.iter_mut().find(|(known, _)| several && *known == inode) {
+                None => all.push((inode, (netns, names.into_iter().collect()))),
+                Some((_, (first, known))) => {
+                    let shown = |name: &Option<&str>| match name {
+                        Some(name) => sanitize(name).into_owned(),
+                        None => "the caller's".to_owned(),
+                    };
+                    self.notices.push(format!(
+                        "{} and {} are the same network namespace: packets count once",
+                        shown(first),
+                        shown(&netns)
+                    ));
+                    known.extend(names);
+                }
+            }
+        }
+        Ok(all.into_iter().map(|(_, asked)| asked).collect())
+    }
+
     /// Loads and attaches to every interface named, in the named network namespace or the caller's,
     /// or as `netns/interface` in another one; with none named, to those that carry tunnels now or
     /// later, or else to the default route's.
@@ -219,8 +252,8 @@ impl Live {
             overlay: None,
         };
         let mut views = Vec::new();
-        for (netns, names) in asked {
-            let mut space = Space::open(netns, names.into_iter().collect())?;
+        for (netns, names) in live.merged(asked)? {
+            let mut space = Space::open(netns, names)?;
             views.push(space.look(&mut live.notices)?);
             live.spaces.push(Some(space));
         }

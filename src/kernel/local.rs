@@ -22,7 +22,7 @@ use crate::kernel::{
     sandbox::Sandbox,
 };
 use feed::names::{HostName, NameSource, Names};
-use model::{overlay::Segment, units::sanitize};
+use model::{flow::Tunnel, overlay::Segment, units::sanitize};
 
 /// Limit on the namespaces searched for local addresses.
 const MOST_NAMESPACES: usize = 512;
@@ -108,14 +108,14 @@ fn follow(names: &Names, own: &HashMap<IpAddr, HostName>) {
 }
 
 /// The names of addresses, and what ids stand for.
-type OwnNames = (HashMap<IpAddr, HostName>, HashMap<u32, Option<Segment>>);
+type OwnNames = (HashMap<IpAddr, HostName>, HashMap<Tunnel, Option<Segment>>);
 
 /// The addresses of interfaces here and in other namespaces, with the names of pods and containers,
 /// or else of the interfaces: `eth0`, `tenant-a/veth0`. And what the ids of tunnel devices stand
 /// for; `None` for those that stand for several things.
 fn own_names(named: Vec<(String, Netns)>, containers: Containers) -> OwnNames {
     let mut found: HashMap<IpAddr, Option<HostName>> = HashMap::new();
-    let mut segments: HashMap<u32, Option<Segment>> = HashMap::new();
+    let mut segments: HashMap<Tunnel, Option<Segment>> = HashMap::new();
     let mut add = |netns: Option<&str>, called: Option<&HostName>, netlink: Result<Netlink>| {
         let Ok(mut netlink) = netlink else { return };
         let (Ok(links), Ok(addresses)) = (netlink.links(), netlink.addresses()) else { return };
@@ -143,8 +143,7 @@ fn own_names(named: Vec<(String, Netns)>, containers: Containers) -> OwnNames {
         let with = |device| FoundTunnel { device, underlay: None };
         let tunnels = netlink.tunnels_among(&links).into_iter().map(with).collect();
         for (tunnel, segment) in (NetnsView { links, tunnels, ..NetnsView::default() }).segments() {
-            let Some(id) = tunnel.id else { continue };
-            let known = segments.entry(id).or_insert_with(|| Some(segment.clone()));
+            let known = segments.entry(tunnel).or_insert_with(|| Some(segment.clone()));
             known.take_if(|known| *known != segment);
         }
     };

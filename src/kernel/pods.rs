@@ -65,11 +65,20 @@ impl Cgroup {
     }
 }
 
+/// A process in a container.
+#[derive(Debug)]
+struct Contained {
+    cgroup: Cgroup,
+    /// The inode number of its namespace, unless that is this process's own.
+    netns: Option<u32>,
+    /// When it was started, in ticks since boot.
+    started: u64,
+}
+
 /// Processes of containers, one for each.
 #[derive(Debug, Default)]
 pub struct Containers {
-    /// Each with the inode number of its namespace, unless that is this process's own.
-    all: Vec<(Cgroup, Option<u32>)>,
+    all: Vec<Contained>,
     /// Namespaces found only here.
     spaces: Vec<Netns>,
 }
@@ -101,9 +110,17 @@ pub fn containers(known: &HashSet<u32>) -> Containers {
         if inode.is_some_and(|inode| found.spaces.len() < MOST_NAMESPACES && known.insert(inode)) {
             found.spaces.extend(Netns::open(&format!("pid:{pid}")));
         }
-        found.all.push((cgroup, inode));
+        let started =
+            text(&entry.path().join("stat")).and_then(|t| started(&t)).unwrap_or(u64::MAX);
+        found.all.push(Contained { cgroup, netns: inode, started });
     }
     found
+}
+
+/// When a process was started, by its `stat`. Its name, in parentheses, may contain anything.
+fn started(stat: &str) -> Option<u64> {
+    const AFTER_NAME: usize = 19;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(AFTER_NAME)?.parse().ok()
 }
 
 /// A file about a process, which may be gone.
@@ -128,28 +145,34 @@ impl Containers {
     /// The pods of containers, by the containers' ids.
     pub fn by_container(&self, logs: &Path) -> HashMap<String, String> {
         let pods = pods(logs);
-        let named = |(cgroup, _): &(Cgroup, _)| {
+        let named = |Contained { cgroup, .. }: &Contained| {
             let pod = pods.get(cgroup.pod.as_ref()?)?;
             Some((cgroup.container.clone(), pod.clone()))
         };
         self.all.iter().filter_map(named).collect()
     }
 
-    /// The pods and containers that namespaces belong to, by inode number.
+    /// The pods and containers that namespaces belong to, by inode number. Several containers may
+    /// share one: the name of a pod says more than a container's, and the first that was started is
+    /// the one that the others joined.
     pub fn by_space(&self, logs: &Path) -> HashMap<u32, HostName> {
         let pods = pods(logs);
-        let named = |(cgroup, inode): &(Cgroup, Option<u32>)| {
+        let mut found: HashMap<u32, (NameSource, u64, String)> = HashMap::default();
+        for Contained { cgroup, netns, started } in &self.all {
+            let Some(netns) = netns else { continue };
             let pod = cgroup.pod.as_ref().and_then(|uid| pods.get(uid)).cloned();
-            let name = match pod {
-                Some(name) => HostName { name, from: NameSource::Pods },
-                None => {
-                    let name = cgroup.container.chars().take(SHORT).collect();
-                    HostName { name, from: NameSource::Cgroup }
-                }
+            let (from, name) = match pod {
+                Some(name) => (NameSource::Pods, name),
+                None => (NameSource::Cgroup, cgroup.container.chars().take(SHORT).collect()),
             };
-            Some(((*inode)?, name))
-        };
-        self.all.iter().filter_map(named).collect()
+            let this = (from, *started, name);
+            let known = found.entry(*netns).or_insert_with(|| this.clone());
+            if this < *known {
+                *known = this;
+            }
+        }
+        let named = |(netns, (from, _, name))| (netns, HostName { name, from });
+        found.into_iter().map(named).collect()
     }
 
     /// Namespaces found only here.
@@ -213,6 +236,31 @@ mod tests {
         ] {
             assert_eq!(Cgroup::read(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn of_several_containers_in_a_namespace_the_pod_and_the_first_one_name_it() {
+        let logs = tempfile::tempdir().expect("a folder");
+        fs::create_dir(logs.path().join(format!("shop_cart-0_{UID}"))).expect("made");
+        let contained = |container: &str, is_pod: bool, netns, started| Contained {
+            cgroup: Cgroup { container: container.to_owned(), pod: is_pod.then(|| UID.to_owned()) },
+            netns: Some(netns),
+            started,
+        };
+        let all = vec![
+            contained("later", false, 1, 20),
+            contained("in-pod", true, 1, 30),
+            contained("first", false, 1, 10),
+            contained("joined", false, 2, 20),
+            contained("owner", false, 2, 10),
+            contained("debug", false, 2, 30),
+        ];
+        let found = Containers { all, ..Containers::default() }.by_space(logs.path());
+        let name = |netns| (found[&netns].name.as_str(), found[&netns].from);
+        assert_eq!(name(1), ("shop/cart-0", NameSource::Pods));
+        assert_eq!(name(2), ("owner", NameSource::Cgroup));
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 10 11";
+        assert_eq!((started(stat), started("7 (x")), (Some(4711), None));
     }
 
     #[test]

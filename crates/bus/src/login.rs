@@ -61,7 +61,8 @@ impl Kept {
 }
 
 impl Login {
-    /// Connects to the first available of these servers, which are separated by commas.
+    /// Connects to the first available of these servers, which are separated by commas. If one of
+    /// them is for TLS, all are: a login never goes over TLS once, and in the clear another time.
     ///
     /// # Errors
     /// One of them is invalid.
@@ -80,7 +81,8 @@ impl Login {
             Some((decoded(s.username()?), decoded(s.password().unwrap_or_default())))
         });
         let (credentials, seed, trusted, own) = (None, None, None, None);
-        Ok(Login { servers, user, credentials, seed, trusted, own, needs_tls: false })
+        let needs_tls = servers.iter().any(|server| server.scheme() == "tls");
+        Ok(Login { servers, user, credentials, seed, trusted, own, needs_tls })
     }
 
     /// Whether it contains a password.
@@ -174,6 +176,8 @@ impl Login {
             .connection_timeout(PATIENCE)
             .ping_interval(Duration::from_secs(10))
             .max_reconnects(None)
+            // What a server says before TLS may be anybody's: log in nowhere but where the user said.
+            .ignore_discovered_servers()
             .subscription_capacity(CAPACITY)
             .event_callback(move |event| {
                 said(event);
@@ -295,6 +299,8 @@ mod tests {
         let login = Login::new("nats://me:s%40cret@bus-1:4333, tls://[2001:db8::1]").expect("two");
         assert_eq!(login.shown(), "nats://bus-1:4333,tls://[2001:db8::1]:4222");
         assert_eq!(login.user, Some(("me".to_owned(), "s@cret".to_owned())));
+        assert!(login.needs_tls, "one server for TLS means TLS for all");
+        assert!(!Login::new("nats://bus-1").expect("one").needs_tls);
         for wrong in ["", "http://x", "nats://", "nats://a,,b", "nats://me:secret@:99999"] {
             let said = Login::new(wrong).expect_err(wrong).to_string();
             assert!(!said.contains("secret") && said.contains("nats://HOST:4222"), "{said}");

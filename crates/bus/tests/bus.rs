@@ -278,3 +278,39 @@ fn a_missing_server_is_one_line() {
     server.start_again();
     asked(&mut one, |a| a.is_free);
 }
+
+#[test]
+fn servers_that_a_server_tells_of_get_no_login() {
+    use std::{
+        io::{ErrorKind, Read as _, Write as _},
+        net::TcpListener,
+    };
+    let [own, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let elsewhere = other.local_addr().unwrap();
+    let login = Login::new(&format!("nats://{}", own.local_addr().unwrap())).unwrap();
+    // It tells of another server, lets the client in, and hangs up.
+    let server = thread::spawn(move || {
+        for _ in 0..3 {
+            let (mut stream, _) = own.accept().unwrap();
+            let info = format!(
+                r#"{{"server_id":"x","server_name":"x","version":"2.10.0","go":"","host":"127.0.0.1","port":1,"headers":true,"max_payload":1048576,"proto":1,"client_id":1,"connect_urls":["{elsewhere}"]}}"#
+            );
+            let _ = stream.write_all(format!("INFO {info}\r\n").as_bytes());
+            let mut text = Vec::new();
+            let mut part = [0; 1024];
+            while !text.windows(4).any(|w| w == b"PING") {
+                match stream.read(&mut part) {
+                    Ok(n) if n > 0 => text.extend_from_slice(&part[..n]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(b"PONG\r\n");
+        }
+    });
+    let host = HostPath::new("a");
+    let one = Publisher::start(login, subjects(), &host, (LEAST, false), || {}).unwrap();
+    until("it has come three times", || server.is_finished());
+    other.set_nonblocking(true).unwrap();
+    assert_eq!(other.accept().expect_err("nobody comes").kind(), ErrorKind::WouldBlock);
+    drop(one);
+}

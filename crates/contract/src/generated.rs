@@ -688,7 +688,7 @@ pub type test = u32;
 pub struct probe_test {
     pub what: __u8,
     pub flags: __u8,
-    pub zero: __u16,
+    pub kind: __u16,
     pub low: __u32,
     pub high: __u32,
     pub net: [__be32; 4usize],
@@ -705,8 +705,8 @@ const _: () = {
         "Offset of field: probe_test::flags",
     ][::core::mem::offset_of!(probe_test, flags) - 1usize];
     [
-        "Offset of field: probe_test::zero",
-    ][::core::mem::offset_of!(probe_test, zero) - 2usize];
+        "Offset of field: probe_test::kind",
+    ][::core::mem::offset_of!(probe_test, kind) - 2usize];
     [
         "Offset of field: probe_test::low",
     ][::core::mem::offset_of!(probe_test, low) - 4usize];
@@ -1110,7 +1110,7 @@ pub const LAYOUT: &[&str] = &[
     "Alignment of probe_test: 4",
     "Offset of field: probe_test::what: 0",
     "Offset of field: probe_test::flags: 1",
-    "Offset of field: probe_test::zero: 2",
+    "Offset of field: probe_test::kind: 2",
     "Offset of field: probe_test::low: 4",
     "Offset of field: probe_test::high: 8",
     "Offset of field: probe_test::net: 12",

@@ -218,7 +218,7 @@ impl<'a> Row<'a> {
             inner,
             outer_names: called(outer, false),
             inner_names: called(inner, true),
-            vni_name: key.outermost.id.and_then(|id| names.id(id)),
+            vni_name: names.id(key.outermost),
             counted_on: reading.counted_on(flow).map(sanitize),
             inner_proto: key.inner.proto(),
             other: key.other,

@@ -801,7 +801,7 @@ impl<'a> Row<'a> {
             outer_dname: key.outer.and_then(|p| names.address(p.second, false)),
             inner_sname: inner.and_then(|p| names.address(p.first, true)),
             inner_dname: inner.and_then(|p| names.address(p.second, true)),
-            vni_name: key.outermost.id.and_then(|id| names.id(id)),
+            vni_name: names.id(key.outermost),
             outer_sgroup,
             outer_dgroup,
             counted_on: reading.counted_on(flow),

@@ -353,9 +353,9 @@ fn tunnel(flow: &Flow, names: &Names) -> String {
     if flow.key.outer.is_none() {
         return UNKNOWN.to_owned();
     }
-    let id = |id: u32| names.shown_id(id).unwrap_or_else(|| id.to_string());
-    let named = |t: model::flow::Tunnel| {
-        t.id.map_or_else(|| t.kind.to_string(), |n| format!("{} {}", t.kind, id(n)))
+    let named = |t: model::flow::Tunnel| match names.shown_id(t) {
+        Some(name) => format!("{} {name}", t.kind),
+        None => t.to_string(),
     };
     let names: Vec<String> = tunnels(&flow.key).map(named).collect();
     match names.len() {

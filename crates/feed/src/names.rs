@@ -14,7 +14,7 @@
 //! address that two interfaces have is nobody's.
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -27,8 +27,9 @@ use ipnet::IpNet;
 
 use crate::{dns::Resolver, input};
 use model::{
-    filter::{Filter, FilterError, Meanings, PacketFilter},
+    filter::{Filter, FilterError, Ids, Meanings, PacketFilter},
     fleet::MOST_HOSTS,
+    flow::{Kind, Tunnel},
     groups::{Groups, network},
     overlay::{Overlay, Segment},
     units::sanitize,
@@ -124,7 +125,7 @@ pub struct ServiceNames {
     /// Outer addresses.
     pub outer: HashMap<IpAddr, HostName>,
     /// What tunnel ids stand for, and who says so.
-    pub ids: HashMap<u32, (Segment, NameSource)>,
+    pub ids: HashMap<Tunnel, (Segment, NameSource)>,
     /// Who was asked and said nothing, and why: a line each.
     pub silent: Vec<String>,
 }
@@ -137,7 +138,7 @@ pub struct Names {
     local: Arc<Mutex<HashMap<IpAddr, HostName>>>,
     /// What tunnel ids stand for on this host, when that has been found; nothing for those of which
     /// there are several.
-    segments: Arc<Mutex<HashMap<u32, Option<Segment>>>>,
+    segments: Arc<Mutex<HashMap<Tunnel, Option<Segment>>>>,
     /// The same of each host that was recorded or tells it.
     told: Arc<Mutex<ToldIds>>,
     /// What services of this host say, when they have.
@@ -152,7 +153,7 @@ pub struct Names {
 struct ToldIds {
     hosts: HashMap<Arc<str>, HostIds>,
     /// The different meanings of an id, and how many hosts have each.
-    meanings: HashMap<u32, Vec<(Segment, usize)>>,
+    meanings: HashMap<Tunnel, Vec<(Segment, usize)>>,
     /// How many there are in `hosts`.
     size: usize,
 }
@@ -162,12 +163,12 @@ struct ToldIds {
 struct HostIds {
     /// The configuration that says so: readings repeat it.
     of: Weak<Overlay>,
-    ids: Vec<(u32, Segment)>,
+    ids: Vec<(Tunnel, Segment)>,
 }
 
 impl ToldIds {
     /// Replaces what a host said before. Returns the ids that this may change.
-    fn tell(&mut self, host: &Arc<str>, overlay: &Arc<Overlay>) -> HashSet<u32> {
+    fn tell(&mut self, host: &Arc<str>, overlay: &Arc<Overlay>) -> HashSet<Tunnel> {
         let mut changed = HashSet::default();
         match self.hosts.get(host) {
             Some(known) if known.of.as_ptr() == Arc::as_ptr(overlay) => return changed,
@@ -186,9 +187,8 @@ impl ToldIds {
                 self.meanings.remove(&id);
             }
         }
-        let ids = overlay.segments.iter().filter_map(|(tunnel, s)| Some((tunnel.id?, s)));
-        let ids: Vec<_> =
-            ids.take(MOST_TOLD - self.size).map(|(id, segment)| (id, segment.clone())).collect();
+        let ids = overlay.segments.iter().take(MOST_TOLD.saturating_sub(self.size));
+        let ids: Vec<_> = ids.map(|(id, segment)| (*id, segment.clone())).collect();
         self.size += ids.len();
         for (id, segment) in &ids {
             changed.insert(*id);
@@ -274,7 +274,7 @@ impl Names {
     }
 
     /// What tunnel ids stand for on this host.
-    pub fn learn_segments(&self, found: HashMap<u32, Option<Segment>>) {
+    pub fn learn_segments(&self, found: HashMap<Tunnel, Option<Segment>>) {
         *self.segments.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
@@ -394,24 +394,36 @@ impl Names {
         self.address(address, inner)
     }
 
-    /// What a tunnel id is called, safe for a terminal: by a file, or by what it stands for here.
-    pub fn id(&self, id: u32) -> Option<String> {
-        self.book.ids.get(&id).cloned().or_else(|| self.segment(id))
+    /// The name of a tunnel's id, safe for a terminal: the one in a file, which holds for tunnels of
+    /// all kinds, or what the id stands for here.
+    pub fn id(&self, tunnel: Tunnel) -> Option<String> {
+        let written = self.book.ids.get(&tunnel.id?).cloned();
+        written.or_else(|| Some(self.segment(tunnel)?.0))
     }
 
-    /// The same where people read: the name that a file gives it, or else the id and what it stands
-    /// for here.
-    pub fn shown_id(&self, id: u32) -> Option<String> {
-        let segment = || self.segment(id).map(|segment| format!("{id} ({segment})"));
+    /// The same for display: the name in a file, or else the id and what it stands for here.
+    pub fn shown_id(&self, tunnel: Tunnel) -> Option<String> {
+        let id = tunnel.id?;
+        let segment = || Some(format!("{id} ({})", self.segment(tunnel)?.0));
         self.book.ids.get(&id).cloned().or_else(segment)
     }
 
-    fn segment(&self, id: u32) -> Option<String> {
+    /// What a tunnel's id stands for, and who says so.
+    fn segment(&self, tunnel: Tunnel) -> Option<(String, NameSource)> {
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        match segments.get(&id) {
-            Some(own) => own.as_ref().map(Segment::to_string),
-            None => self.asked().ids.get(&id).map(|(segment, _)| segment.to_string()),
+        match segments.get(&tunnel) {
+            Some(own) => own.as_ref().map(|own| (own.to_string(), NameSource::Interface)),
+            None => {
+                let asked = self.asked();
+                asked.ids.get(&tunnel).map(|(segment, from)| (segment.to_string(), *from))
+            }
         }
+    }
+
+    /// The tunnels whose ids stand for something.
+    fn tunnels(&self) -> BTreeSet<Tunnel> {
+        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        segments.keys().chain(self.asked().ids.keys()).copied().collect()
     }
 
     /// What is known of an address by now, who says it best first.
@@ -440,22 +452,22 @@ impl Names {
         all.copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The ids that have a name, in their order.
-    pub fn named_ids(&self) -> Vec<(u32, HostName)> {
-        let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = segments.iter().filter(|(_, segment)| segment.is_some()).map(|(id, _)| id);
-        let mut all: BTreeSet<u32> = self.book.ids.keys().chain(known).copied().collect();
-        all.extend(self.asked().ids.keys().filter(|id| !segments.contains_key(*id)));
-        let here: HashSet<u32> = segments.keys().copied().collect();
-        drop(segments);
-        let from = |id| match (self.book.ids.contains_key(id), here.contains(id)) {
-            (true, _) => NameSource::File,
-            (_, true) => NameSource::Interface,
-            _ => self.asked().ids.get(id).map_or(NameSource::Interface, |(_, from)| *from),
-        };
-        all.iter()
-            .filter_map(|id| Some((*id, HostName { name: self.id(*id)?, from: from(id) })))
-            .collect()
+    /// The ids that have a name, in their order, and for which kinds of tunnels the name holds: for
+    /// all if there are none.
+    pub fn named_ids(&self) -> Vec<(u32, Vec<Kind>, HostName)> {
+        let mut all: BTreeMap<(u32, NameSource, String), Vec<Kind>> = BTreeMap::new();
+        for (id, name) in &self.book.ids {
+            all.insert((*id, NameSource::File, name.clone()), Vec::new());
+        }
+        for tunnel in self.tunnels() {
+            if let Some(id) = tunnel.id.filter(|id| !self.book.ids.contains_key(id))
+                && let Some((name, from)) = self.segment(tunnel)
+            {
+                all.entry((id, from, name)).or_default().push(tunnel.kind);
+            }
+        }
+        let named = |((id, from, name), kinds)| (id, kinds, HostName { name, from });
+        all.into_iter().map(named).collect()
     }
 
     /// What the service at a port is called, as /etc/services has it; safe for a terminal.
@@ -516,20 +528,22 @@ impl Names {
     }
 
     /// The tunnel ids that a name means.
-    pub fn ids(&self, name: &str) -> Vec<u32> {
+    pub fn ids(&self, name: &str) -> Vec<Ids> {
         let book = self.book.meanings.get(&cut(name).to_lowercase()).into_iter().flatten();
-        let mut found: Vec<u32> =
-            book.filter_map(|m| if let Meaning::Id(id) = m { Some(*id) } else { None }).collect();
+        let mut found: Vec<(u32, Option<Kind>)> = book
+            .filter_map(|m| if let Meaning::Id(id) = m { Some((*id, None)) } else { None })
+            .collect();
+        let of = |tunnel: &Tunnel| Some((tunnel.id?, Some(tunnel.kind)));
         let segments = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         let called =
             |segment: &Option<Segment>| segment.as_ref().is_some_and(|s| s.is_called(name));
-        found.extend(segments.iter().filter(|(_, s)| called(s)).map(|(id, _)| *id));
+        found.extend(segments.iter().filter(|(_, s)| called(s)).filter_map(|(t, _)| of(t)));
         let asked = self.asked();
-        let others = asked.ids.iter().filter(|(id, _)| !segments.contains_key(id));
-        found.extend(others.filter(|(_, (s, _))| s.is_called(name)).map(|(id, _)| *id));
+        let others = asked.ids.iter().filter(|(tunnel, _)| !segments.contains_key(tunnel));
+        found.extend(others.filter(|(_, (s, _))| s.is_called(name)).filter_map(|(t, _)| of(t)));
         found.sort_unstable();
         found.dedup();
-        found
+        found.into_iter().map(|(id, kind)| Ids { kind, range: id..=id }).collect()
     }
 }
 
@@ -701,7 +715,16 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use model::flow::{Kind, Tunnel};
+
+    fn vxlan(id: u32) -> Tunnel {
+        Tunnel { kind: Kind::Vxlan, id: Some(id) }
+    }
+
+    /// The ids that a name means, as in a filter.
+    fn ids(names: &Names, name: &str) -> String {
+        let all: Vec<_> = names.ids(name).iter().map(Ids::to_string).collect();
+        all.join(" ")
+    }
 
     fn names(text: &str) -> Result<Names> {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
@@ -765,8 +788,9 @@ mod tests {
         assert_eq!(n.address(ip("172.16.9.9"), false).as_deref(), Some("site"));
         assert_eq!(n.address(ip("2001:db8::1"), true).as_deref(), Some("six"));
         assert_eq!(n.address(ip("10.0.0.1"), false), None);
+        let id = |id| n.id(Tunnel { kind: Kind::Gtpu, id: Some(id) });
         assert_eq!(
-            (n.id(10000), n.id(7), n.id(1)),
+            (id(10000), id(7), id(1)),
             (Some("blue".to_owned()), Some("red".to_owned()), None)
         );
         assert_eq!(
@@ -775,7 +799,8 @@ mod tests {
             "by any of its names"
         );
         assert_eq!(n.nets("rack-1"), ["172.16.1.0/24".parse::<IpNet>().expect("a net")]);
-        assert_eq!((n.ids("blue"), n.ids("nobody")), (vec![10000], vec![]));
+        let blue = Ids { kind: None, range: 10000..=10000 };
+        assert_eq!((n.ids("blue"), n.ids("nobody")), (vec![blue], vec![]));
     }
 
     #[test]
@@ -855,22 +880,55 @@ mod tests {
             Some(Segment { bridge: some(bridge), vrf: some(vrf), is_routed })
         };
         let found = [
-            (7, segment("br7", "", false)),
-            (10, segment("br10", "red", false)),
-            (50, segment("br50", "red", true)),
-            (60, None),
+            (vxlan(7), segment("br7", "", false)),
+            (vxlan(10), segment("br10", "red", false)),
+            (vxlan(50), segment("br50", "red", true)),
+            (vxlan(60), None),
         ];
         n.learn_segments(found.into_iter().collect());
-        let shown = [7, 10, 50, 60].map(|id| n.shown_id(id).unwrap_or_default());
+        let shown = [7, 10, 50, 60].map(|id| n.shown_id(vxlan(id)).unwrap_or_default());
         assert_eq!(shown, ["blue", "10 (br10 in VRF red)", "50 (VRF red)", ""]);
-        assert_eq!(n.id(50).as_deref(), Some("VRF red"));
+        assert_eq!(n.id(vxlan(50)).as_deref(), Some("VRF red"));
         assert_eq!(
-            [n.ids("RED"), n.ids("br10"), n.ids("blue"), n.ids("vrf red")],
-            [vec![10, 50], vec![10], vec![7], vec![50]]
+            [ids(&n, "RED"), ids(&n, "br10"), ids(&n, "blue"), ids(&n, "vrf red")],
+            ["vxlan/10 vxlan/50", "vxlan/10", "7", "vxlan/50"]
         );
-        let from: Vec<_> = n.named_ids().into_iter().map(|(id, n)| (id, n.from)).collect();
+        let from: Vec<_> = n.named_ids().into_iter().map(|(id, k, n)| (id, k, n.from)).collect();
         let (file, here) = (NameSource::File, NameSource::Interface);
-        assert_eq!(from, [(7, file), (10, here), (50, here)]);
+        let kind = || vec![Kind::Vxlan];
+        assert_eq!(from, [(7, vec![], file), (10, kind(), here), (50, kind(), here)]);
+    }
+
+    #[test]
+    fn an_id_means_nothing_to_tunnels_of_other_kinds() {
+        let n = names("vni:9 nine\n").expect("names");
+        let bridge = |name: &str| Segment { bridge: Some(name.to_owned()), ..Segment::default() };
+        let geneve = |id| Tunnel { kind: Kind::Geneve, id: Some(id) };
+        let gtpu = |id| Tunnel { kind: Kind::Gtpu, id: Some(id) };
+        n.learn_segments([(vxlan(77), Some(bridge("black")))].into_iter().collect());
+        let ovn = [(geneve(77), "ls1"), (geneve(78), "ls2"), (vxlan(78), "ls2")];
+        let ovn = ovn.map(|(tunnel, name)| (tunnel, (bridge(name), NameSource::Ovn)));
+        n.learn_asked(ServiceNames { ids: ovn.into_iter().collect(), ..ServiceNames::default() });
+        let shown = [vxlan(77), geneve(77), gtpu(77), geneve(78), vxlan(78), gtpu(78), gtpu(9)]
+            .map(|tunnel| n.shown_id(tunnel).unwrap_or_default());
+        assert_eq!(
+            shown,
+            [
+                "77 (bridge black)",
+                "77 (bridge ls1)",
+                "",
+                "78 (bridge ls2)",
+                "78 (bridge ls2)",
+                "",
+                "nine"
+            ]
+        );
+        assert_eq!([ids(&n, "black"), ids(&n, "ls2")], ["vxlan/77", "vxlan/78 geneve/78"]);
+        let kinds: Vec<_> = n.named_ids().into_iter().map(|(id, kinds, _)| (id, kinds)).collect();
+        let (black, ls1) = ((77, vec![Kind::Vxlan]), (77, vec![Kind::Geneve]));
+        assert_eq!(kinds, [(9, vec![]), ls1, black, (78, vec![Kind::Vxlan, Kind::Geneve])]);
+        let filter = n.filter("vni:black", &Arc::default()).expect("a filter");
+        assert_eq!(filter.to_string(), "vni:vxlan/77");
     }
 
     #[test]
@@ -882,7 +940,7 @@ mod tests {
             vrf: Some(vrf.to_owned()),
             is_routed: bridge.is_none(),
         };
-        n.learn_segments([(7, Some(segment("red", Some("br7"))))].into_iter().collect());
+        n.learn_segments([(vxlan(7), Some(segment("red", Some("br7"))))].into_iter().collect());
         let cart = name("shop/cart", NameSource::Cni);
         let device = name("cni-7f1f/eth0", NameSource::Interface);
         n.learn_local([(ip("10.0.0.2"), cart), (ip("10.0.0.5"), device)].into_iter().collect());
@@ -899,7 +957,7 @@ mod tests {
             .into_iter()
             .collect(),
             ids: [7, 8]
-                .map(|id| (id, (segment("blue", None), NameSource::Frr)))
+                .map(|id| (vxlan(id), (segment("blue", None), NameSource::Frr)))
                 .into_iter()
                 .collect(),
             silent: Vec::new(),
@@ -913,11 +971,11 @@ mod tests {
         assert_eq!(from, [NameSource::Cni, NameSource::Ovs]);
         assert_eq!(called("10.0.0.5", true), "shop/web", "a device says less than a service");
         assert_eq!(n.nets("WEB"), [IpNet::from(ip("10.0.0.3"))]);
-        let ids: Vec<_> =
-            n.named_ids().into_iter().map(|(id, n)| (id, n.name, n.from.name())).collect();
+        let named: Vec<_> =
+            n.named_ids().into_iter().map(|(id, _, n)| (id, n.name, n.from.name())).collect();
         let (seven, eight) = ("br7 in VRF red".to_owned(), "VRF blue".to_owned());
-        assert_eq!(ids, [(7, seven, "interface"), (8, eight, "frr")]);
-        assert_eq!([n.ids("blue"), n.ids("red")], [[8], [7]]);
+        assert_eq!(named, [(7, seven, "interface"), (8, eight, "frr")]);
+        assert_eq!([ids(&n, "blue"), ids(&n, "red")], ["vxlan/8", "vxlan/7"]);
     }
 
     #[test]
@@ -926,7 +984,7 @@ mod tests {
         let overlay = |id: u32, vrf: &str| {
             let mut overlay = Overlay::default();
             let segment = Segment { bridge: None, vrf: Some(vrf.to_owned()), is_routed: true };
-            overlay.segments.insert(Tunnel { kind: Kind::Vxlan, id: Some(id) }, segment);
+            overlay.segments.insert(vxlan(id), segment);
             overlay
         };
         let tells =
@@ -935,17 +993,17 @@ mod tests {
         {
             tells(host, id, vrf);
         }
-        assert_eq!((n.id(7).as_deref(), n.id(8)), (Some("VRF red"), None));
+        assert_eq!((n.id(vxlan(7)).as_deref(), n.id(vxlan(8))), (Some("VRF red"), None));
         // One host at a time gives its VRF another name.
         tells("d", 8, "red");
-        assert_eq!(n.id(8).as_deref(), Some("VRF red"));
+        assert_eq!(n.id(vxlan(8)).as_deref(), Some("VRF red"));
         tells("c", 8, "green");
-        assert_eq!(n.id(8), None);
+        assert_eq!(n.id(vxlan(8)), None);
         tells("d", 8, "green");
-        assert_eq!(n.id(8).as_deref(), Some("VRF green"));
+        assert_eq!(n.id(vxlan(8)).as_deref(), Some("VRF green"));
         tells("d", 9, "green");
         tells("c", 9, "green");
-        assert_eq!((n.id(8), n.id(9).as_deref()), (None, Some("VRF green")));
+        assert_eq!((n.id(vxlan(8)), n.id(vxlan(9)).as_deref()), (None, Some("VRF green")));
         let mut many = Overlay::default();
         for id in 0..MOST_IDS as u32 + 100 {
             many.segments.extend(overlay(1000 + id, "many").segments);

@@ -8,6 +8,8 @@
 //! host:172.16.1.0/24 vni:10000-10003,20000 !proto:arp
 //! ```
 //!
+//! `vni:vxlan/77` matches ids of tunnels of one kind.
+//!
 //! `group:eu/zone-a` matches hosts in this group or below it.
 //!
 //! Filters for packets have more keys: `port:443 l4:tcp flags:syn+ack,rst dscp:ef`.
@@ -43,11 +45,37 @@ struct Term {
 enum Test {
     Host(Vec<IpNet>),
     Inner(Vec<IpNet>),
-    Vni(Vec<RangeInclusive<u32>>),
+    Vni(Vec<Ids>),
     Kind(Vec<Kind>),
     Iface(Vec<Interface>),
     Proto(Vec<Proto>),
     Group(AnyGroup),
+}
+
+/// Tunnel ids, and the kind of their tunnels if others do not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// The kind of the tunnels; `None` for all.
+    pub kind: Option<Kind>,
+    /// Their ids.
+    pub range: RangeInclusive<u32>,
+}
+
+impl Ids {
+    fn has(&self, tunnel: Tunnel) -> bool {
+        self.kind.is_none_or(|kind| kind == tunnel.kind)
+            && tunnel.id.is_some_and(|id| self.range.contains(&id))
+    }
+}
+
+/// As in an expression: `77`, `vxlan/77-79`.
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(kind) = self.kind {
+            write!(f, "{kind}/")?;
+        }
+        write_range(f, &self.range)
+    }
 }
 
 /// Some groups of hosts, and where to look up their members.
@@ -172,7 +200,7 @@ pub struct Meanings<'a> {
     /// The networks with a name.
     pub nets: &'a dyn Fn(&str) -> Vec<IpNet>,
     /// The tunnel ids with a name.
-    pub ids: &'a dyn Fn(&str) -> Vec<u32>,
+    pub ids: &'a dyn Fn(&str) -> Vec<Ids>,
     /// The groups of hosts; `None` if they are not known yet, so that any path is accepted.
     pub groups: Option<&'a Arc<Groups>>,
 }
@@ -182,9 +210,14 @@ impl Meanings<'_> {
         net(v).map(|n| vec![n]).or_else(|e| Some((self.nets)(v)).filter(|n| !n.is_empty()).ok_or(e))
     }
 
-    fn id(&self, v: &str) -> Result<Vec<RangeInclusive<u32>>, String> {
-        let named = || (self.ids)(v).into_iter().map(|id| id..=id).collect::<Vec<_>>();
-        range(v).map(|r| vec![r]).or_else(|e| Some(named()).filter(|n| !n.is_empty()).ok_or(e))
+    fn id(&self, v: &str) -> Result<Vec<Ids>, String> {
+        if let Some((of, ids)) = v.split_once('/')
+            && let Ok(kind) = kind(of)
+        {
+            return Ok(vec![Ids { kind: Some(kind), range: range(ids)? }]);
+        }
+        let named = |e| Some((self.ids)(v)).filter(|n| !n.is_empty()).ok_or(e);
+        range(v).map(|range| vec![Ids { kind: None, range }]).or_else(named)
     }
 
     fn any_group(&self, values: &Values<'_>) -> Result<AnyGroup, FilterError> {
@@ -318,7 +351,8 @@ impl Filter {
     /// Matches rows with this tunnel.
     pub fn of_tunnel(tunnel: Tunnel) -> Filter {
         let kind = Filter::of(Test::Kind(vec![tunnel.kind]));
-        tunnel.id.map_or(kind.clone(), |id| kind.and(Filter::of(Test::Vni(vec![id..=id]))))
+        let ids = |id| vec![Ids { kind: None, range: id..=id }];
+        tunnel.id.map_or(kind.clone(), |id| kind.and(Filter::of(Test::Vni(ids(id)))))
     }
 
     /// Matches rows with this protocol instead of inner addresses.
@@ -484,7 +518,8 @@ impl<'a> Word<'a> {
                     .concat(),
             ),
             "vni" | "id" => {
-                Test::Vni(values.each("vni:10000 or vni:10000-10003", |v| names.id(v))?.concat())
+                let hint = "vni:10000, vni:10000-10003 or vni:vxlan/10000";
+                Test::Vni(values.each(hint, |v| names.id(v))?.concat())
             }
             "kind" => Test::Kind(values.each(&format!("one of {}", Kind::names()), kind)?),
             "iface" => {
@@ -711,9 +746,7 @@ impl Test {
         match self {
             Test::Host(nets) => ends(key.outer, nets),
             Test::Inner(nets) => ends(key.inner.pair(), nets),
-            Test::Vni(ranges) => {
-                tunnel(&|t| t.id.is_some_and(|id| ranges.iter().any(|r| r.contains(&id))))
-            }
+            Test::Vni(ids) => tunnel(&|t| ids.iter().any(|ids| ids.has(t))),
             Test::Kind(kinds) => tunnel(&|t| kinds.contains(&t.kind)),
             Test::Iface(names) => names.iter().any(|n| n.is(interface)),
             Test::Proto(protos) => {
@@ -745,7 +778,10 @@ impl Test {
         match self {
             Test::Host(nets) => nets.iter().for_each(|n| compile_net(TEST_OUTER, n, tests)),
             Test::Inner(nets) => nets.iter().for_each(|n| compile_net(TEST_INNER, n, tests)),
-            Test::Vni(ranges) => tests.extend(ranges.iter().map(|range| of(TEST_ID, range))),
+            Test::Vni(all) => tests.extend(all.iter().map(|ids| probe_test {
+                kind: ids.kind.map_or(0, |kind| u16::from(kind.number()) + 1),
+                ..of(TEST_ID, &ids.range)
+            })),
             Test::Kind(kinds) => tests.extend(kinds.iter().map(|kind| {
                 let kind = u32::from(kind.number());
                 of(TEST_KIND, &(kind..=kind))
@@ -846,7 +882,7 @@ impl fmt::Display for Filter {
             match &term.test {
                 Test::Host(nets) => list(f, "host", nets, write_net)?,
                 Test::Inner(nets) => list(f, "inner", nets, write_net)?,
-                Test::Vni(ranges) => list(f, "vni", ranges, write_range)?,
+                Test::Vni(ids) => list(f, "vni", ids, |f, ids| ids.fmt(f))?,
                 Test::Kind(kinds) => list(f, "kind", kinds, |f, k| write!(f, "{k}"))?,
                 Test::Iface(names) => list(f, "iface", names, |f, n| f.write_str(&n.name))?,
                 Test::Proto(protos) => list(f, "proto", protos, |f, p| match p {
@@ -958,7 +994,11 @@ mod tests {
         };
         let names = Meanings {
             nets: &nets,
-            ids: &|n| if n == "blue" { vec![10000] } else { vec![] },
+            ids: &|n| match n {
+                "blue" => vec![Ids { kind: None, range: 10000..=10000 }],
+                "black" => vec![Ids { kind: Some(Kind::Gtpu), range: 10000..=10000 }],
+                _ => vec![],
+            },
             groups: None,
         };
         let f = Filter::parse_named("host:rack,10.0.0.1 vni:blue", &names).unwrap();
@@ -968,6 +1008,24 @@ mod tests {
             "host:172.16.1.0/24,2001:db8::/32,10.0.0.1 vni:10000",
             "what it means, without names"
         );
+        // A name may mean ids of some kinds of tunnels only.
+        for (text, holds) in [("vni:black", false), ("vni:black,blue", true), ("!vni:black", true)]
+        {
+            let f = Filter::parse_named(text, &names).unwrap();
+            assert_eq!(f.matches(&vxlan(), "eth0"), holds, "{text}");
+            assert_eq!(Filter::parse(&f.to_string()), Ok(f), "{text}");
+        }
+        let f: Filter = "vni:vxlan/10000-10001 !vni:geneve/10000".parse().unwrap();
+        assert!(f.matches(&vxlan(), "eth0"));
+        let tests = f.tests("eth0").unwrap().unwrap();
+        let number = |kind: Kind| u16::from(kind.number()) + 1;
+        assert_eq!(
+            tests.iter().map(|t| (t.kind, t.low, t.high)).collect::<Vec<_>>(),
+            [(number(Kind::Vxlan), 10000, 10001), (number(Kind::Geneve), 10000, 10000)]
+        );
+        for (text, says) in [("vni:vxlan/x", "'x'"), ("vni:nothing/7", "'nothing/7'")] {
+            assert!(Filter::parse(text).unwrap_err().what.contains(says), "{text}");
+        }
         let e = Filter::parse_named("host:rack vni:green", &names).unwrap_err();
         assert!(e.at == 14 && e.what.contains("'green'"), "{e}");
         assert!(Filter::parse("host:rack").is_err());
@@ -1233,11 +1291,13 @@ mod tests {
             Just(Proto::Ipv6),
             any::<u32>().prop_map(|n| Proto::Other(InnerProto(n)))
         ];
-        let id = (any::<u32>(), any::<u32>()).prop_map(|(a, b)| a.min(b)..=a.max(b));
+        let kind = prop::option::of(any::<u8>().prop_map(Kind::from_number));
+        let ids = (any::<u32>(), any::<u32>(), kind)
+            .prop_map(|(a, b, kind)| Ids { kind, range: a.min(b)..=a.max(b) });
         prop_oneof![
             some(any_net()).prop_map(Test::Host),
             some(any_net()).prop_map(Test::Inner),
-            some(id).prop_map(Test::Vni),
+            some(ids).prop_map(Test::Vni),
             some(any::<u8>().prop_map(Kind::from_number)).prop_map(Test::Kind),
             some("[a-z][a-z0-9@._*?-]{0,14}")
                 .prop_map(|n| Test::Iface(n.iter().map(|n| Interface::new(n)).collect())),

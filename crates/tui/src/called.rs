@@ -64,7 +64,7 @@ impl Called {
 
     /// A tunnel with the name of its id: `vxlan blue`, `vxlan 10 (VRF red)`.
     pub fn tunnel(&self, tunnel: Tunnel) -> String {
-        let name = tunnel.id.and_then(|id| self.names.shown_id(id));
+        let name = self.names.shown_id(tunnel);
         name.map_or_else(|| tunnel.to_string(), |name| format!("{} {name}", tunnel.kind))
     }
 
