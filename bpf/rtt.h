@@ -35,9 +35,12 @@
 	3000000ULL /* ns: so soon behind another, a segment was overtaken and not sent again */
 #define RTT_FAST 20000000ULL /* so soon behind duplicate ACKs it was sent again */
 
-#define RTT_STUCK  2		  /* retransmissions of the same bytes until they are stuck */
-#define RTT_RECENT 1000000000ULL  /* ns */
-#define RTT_FORGET 60000000000ULL /* ns: so long after that, nothing is stuck any more */
+/*
+ * Bytes are stuck from this retransmission on, counted from when a smaller packet behind them was
+ * known to have arrived: by then they have been sent at least three times, in vain.
+ */
+#define RTT_STUCK  3
+#define RTT_MINUTE 60000000000ULL /* ns */
 
 struct rtt_key {
 	__u64 outer[4]; /* the lower address first, whoever sends */
@@ -71,7 +74,8 @@ struct rtt_way {
 	__u32 again; /* retransmissions of the same bytes, and which ones */
 	__u32 again_begin;
 	__u32 again_size;
-	__u64 again_since; /* when the first one was */
+	__u32 hole; /* where bytes are missing, though later ones have arrived ... */
+	__u32 over; /* ... in packets with up to this payload; 0: none have */
 	struct rtt_segment segment[RTT_SEGMENTS];
 };
 
@@ -101,13 +105,12 @@ struct rtts {
 	__u64 out_of_order;
 	__u64 duplicate_acks;
 	__u64 zero_windows;
-	__u64 stuck;	 /* retransmissions of bytes that were retransmitted before */
-	__u64 stuck_at;	 /* the last one, ns */
-	__u64 recent_at; /* when `recent` was acknowledged */
-	__u32 too_big;	 /* the smallest payload that is stuck; 0: none */
-	__u32 passed;	 /* the largest one that was acknowledged meanwhile; 0: none */
-	__u32 recent;	 /* the largest one that was acknowledged in the last second */
-	__u32 zero;
+	__u64 stuck;	  /* retransmissions of what is stuck, see RTT_STUCK */
+	__u64 stuck_at;	  /* the last one, ns */
+	__u64 minute;	  /* in which something was acknowledged last */
+	__u32 too_big;	  /* the smallest payload that is stuck; 0: none */
+	__u32 passed;	  /* the largest one that arrived behind what is stuck */
+	__u32 arrived[2]; /* the largest one that was acknowledged in that minute, and before it */
 	__u32 bucket[RTT_BUCKETS];
 };
 
@@ -141,6 +144,8 @@ struct rtt_packet {
 	__u32 stamped;
 	__u32 data;
 	__u32 size;  /* of it in each packet on the wire */
+	__u32 extra; /* what else was received, behind a hole: the first block of a SACK */
+	__u32 extra_end;
 	__u32 flags; /* TCP's */
 	__u32 window;
 	__u32 way; /* which of the two ends sends it */
@@ -156,9 +161,9 @@ struct rtt_found {
 	__u32 out_of_order;
 	__u32 duplicate;
 	__u32 zero_window;
-	__u32 stuck;  /* the payload of a segment that is */
+	__u32 stuck;  /* the payload of a packet that is */
+	__u32 over;   /* the largest payload that arrived behind it */
 	__u32 passed; /* the largest payload that was acknowledged */
-	__u64 since;  /* when what is stuck was first sent again */
 };
 
 static __always_inline __u32 rtt_bucket(__u64 ns)
@@ -286,11 +291,31 @@ static __always_inline __u32 is_later(const struct rtt_packet *p, const struct r
 	return (p->now - s->time) >> 63 ^ 1;
 }
 
+/* b, if condition is 1, otherwise a. */
+static __always_inline __u32 choice(__u32 condition, __u32 a, __u32 b)
+{
+	return a ^ ((a ^ b) & -condition);
+}
+
+/*
+ * The largest payload of a packet, of those that a waiting segment was sent in, with the bytes from
+ * begin on and before end: only the last packet of a segment is smaller than the others.
+ */
+static __always_inline __u32 rtt_size(const struct rtt_segment *s, __u32 begin, __u32 end)
+{
+	__u32 size = s->state >> RTT_SIZE & -(s->state & RTT_WAITS), bytes;
+
+	begin = choice(is_before(begin, s->begin), begin, s->begin);
+	end = choice(is_before(s->end, end), end, s->end);
+	bytes = (end - begin) & -is_before(begin, end);
+	return choice(is_before(bytes, size), size, bytes);
+}
+
 /* Looks for the segment that is acknowledged, and forgets those that wait no more. */
 static __always_inline void rtt_answer(struct rtt_way *of, const struct rtt_packet *p,
 				       struct rtt_found *found)
 {
-	__u32 arrived, size;
+	__u32 arrived, size, over = 0;
 
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < RTT_SEGMENTS; i++)
 	{
@@ -301,17 +326,31 @@ static __always_inline void rtt_answer(struct rtt_way *of, const struct rtt_pack
 		__u32 hit = done & is_same(p->ack, s->end) & (older ^ 1) & is_later(p, s);
 		__u64 all = -(__u64)hit;
 
-		size = state >> RTT_SIZE & -done;
-		found->passed += (size - found->passed) & -is_before(found->passed, size);
+		size = rtt_size(s, s->begin, p->ack);
+		found->passed = choice(is_before(found->passed, size), found->passed, size);
+		size = rtt_size(s, p->extra, p->extra_end);
+		over = choice(is_before(over, size), over, size);
 		found->sample |= hit;
 		found->time = (found->time & ~all) | ((p->now - s->time) & all);
 		s->state = state & (done - 1);
 	}
 	arrived = (is_same(of->again, 0) ^ 1) & is_before(of->again_begin, p->ack);
 	size = of->again_size & -arrived;
-	found->passed += (size - found->passed) & -is_before(found->passed, size);
+	found->passed = choice(is_before(found->passed, size), found->passed, size);
 	of->again &= arrived - 1;
+	of->over &= is_before(of->hole, p->ack) - 1;
 	found->row = of->row;
+	if (!over)
+		return;
+	if (over > found->passed)
+		found->passed = over;
+	if (!of->over || of->hole != p->ack) {
+		of->hole = p->ack;
+		of->over = 0;
+		of->again = 0;
+	}
+	if (over > of->over)
+		of->over = over;
 }
 
 /* Bytes are sent again: which of the two is answered, nobody knows. */
@@ -342,15 +381,14 @@ static __always_inline void rtt_again(struct rtt_way *w, const struct rtt_packet
 {
 	__u32 fresh = is_same(w->again, 0) | (is_same(p->begin, w->again_begin) ^ 1) |
 		      is_before(p->size, w->again_size);
-	__u32 mask = -fresh;
-	__u64 all = -(__u64)fresh;
 
-	w->again = (w->again & ~mask) + 1;
+	w->again = choice(fresh, w->again, 0) + 1;
 	w->again_begin = p->begin;
-	w->again_size = (w->again_size & ~mask) | (p->size & mask);
-	w->again_since = (w->again_since & ~all) | (p->now & all);
-	found->stuck = p->size & -is_before(RTT_STUCK - 1, w->again);
-	found->since = w->again_since;
+	w->again_size = choice(fresh, w->again_size, p->size);
+	if (w->again >= RTT_STUCK && w->over && w->hole == p->begin && w->over < w->again_size) {
+		found->stuck = w->again_size;
+		found->over = w->over;
+	}
 }
 
 /* A TCP segment of a flow, whose lock is held. */
@@ -438,6 +476,18 @@ static __always_inline void rtt_echo(struct rtt_flow *f, const struct rtt_packet
 		rtt_wait(w, p);
 }
 
+/* The largest payload that was acknowledged in this minute, and in the one before. */
+static __always_inline void rtt_turn(struct rtts *n, __u64 now)
+{
+	__u64 minute = now / RTT_MINUTE;
+
+	if (minute <= n->minute) /* clocks of captures go back, too */
+		return;
+	n->arrived[1] = minute == n->minute + 1 ? n->arrived[0] : 0;
+	n->arrived[0] = 0;
+	n->minute = minute;
+}
+
 /* Adds what was found out to the rows. */
 static __always_inline void rtt_add(const struct rtt_packet *p, const struct rtt_found *found)
 {
@@ -452,12 +502,11 @@ static __always_inline void rtt_add(const struct rtt_packet *p, const struct rtt
 			return;
 		n = &r->way[found->row & 1];
 		bpf_spin_lock(&r->lock);
-		if (found->passed >= n->recent || p->now - n->recent_at > RTT_RECENT) {
-			n->recent = found->passed;
-			n->recent_at = p->now;
-		}
-		if (n->too_big && found->passed > n->passed)
-			n->passed = found->passed;
+		rtt_turn(n, p->now);
+		if (found->passed > n->arrived[0])
+			n->arrived[0] = found->passed;
+		if (found->passed >= n->too_big)
+			n->too_big = n->passed = 0;
 		if (found->sample) {
 			if (!n->samples || found->time < n->least)
 				n->least = found->time;
@@ -481,25 +530,26 @@ static __always_inline void rtt_add(const struct rtt_packet *p, const struct rtt
 	n->out_of_order += found->out_of_order;
 	n->duplicate_acks += found->duplicate;
 	n->zero_windows += found->zero_window;
-	if (found->stuck) {
-		if (!n->too_big || p->now - n->stuck_at > RTT_FORGET) {
-			int is_recent = n->recent_at >= found->since &&
-					p->now - n->recent_at <= RTT_FORGET;
-
+	rtt_turn(n, p->now);
+	if (found->stuck > n->arrived[0] && found->stuck > n->arrived[1]) {
+		if (p->now - n->stuck_at > RTT_MINUTE)
+			n->too_big = n->passed = 0;
+		if (!n->too_big || found->stuck < n->too_big)
 			n->too_big = found->stuck;
-			n->passed = is_recent ? n->recent : 0;
-		}
-		if (found->stuck < n->too_big)
-			n->too_big = found->stuck;
+		if (found->over > n->passed)
+			n->passed = found->over;
 		n->stuck++;
 		n->stuck_at = p->now;
 	}
 	bpf_spin_unlock(&r->lock);
 }
 
-/* The time stamps of a TCP header, RFC 7323. off: its options; end: behind them. */
-static __always_inline void rtt_stamps(struct __sk_buff *skb, const struct walk *w, __u32 off,
-				       __u32 end, struct rtt_packet *p)
+/*
+ * The time stamps of a TCP header, RFC 7323, and the first block of a selective acknowledgement,
+ * RFC 2018: the one with what arrived last. off: its options; end: behind them.
+ */
+static __always_inline void rtt_options(struct __sk_buff *skb, const struct walk *w, __u32 off,
+					__u32 end, struct rtt_packet *p)
 {
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < RTT_OPTIONS; i++)
 	{
@@ -515,15 +565,19 @@ static __always_inline void rtt_stamps(struct __sk_buff *skb, const struct walk 
 				return;
 			size = option[1];
 		}
-		if (kind == 8 && size == 10) {
-			__be32 *stamp = bytes_at(skb, off + 2, 8, end);
+		if ((kind == 8 && size == 10) || (kind == 5 && size >= 10)) {
+			__be32 *word = bytes_at(skb, off + 2, 8, end);
 
-			if (!stamp)
+			if (!word)
 				return;
-			p->stamp = bpf_ntohl(stamp[0]);
-			p->echo = bpf_ntohl(stamp[1]);
-			p->stamped = unknown(w, 1);
-			return;
+			if (kind == 8) {
+				p->stamp = bpf_ntohl(word[0]);
+				p->echo = bpf_ntohl(word[1]);
+				p->stamped = unknown(w, 1);
+			} else {
+				p->extra = bpf_ntohl(word[0]);
+				p->extra_end = bpf_ntohl(word[1]);
+			}
 		}
 		off = unknown(w, off + size);
 	}
@@ -549,7 +603,7 @@ static __always_inline int rtt_read_tcp(struct __sk_buff *skb, const struct walk
 	p->data = length - header;
 	p->end = p->begin + p->data + !!(p->flags & TCP_SYN) + !!(p->flags & TCP_FIN);
 	if (header > sizeof(*tcp))
-		rtt_stamps(skb, w, off + sizeof(*tcp), off + header, p);
+		rtt_options(skb, w, off + sizeof(*tcp), off + header, p);
 	return 1;
 }
 
@@ -582,7 +636,14 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 	int v6 = !!(c->key.flags & ROW_INNER6), echo = 0;
 	struct pair outer = *(struct pair *)c->key.outer, inner = *(struct pair *)c->key.inner;
 	__u32 none = unknown(w, 0);
-	struct rtt_packet p = { .now = time_of(skb), .stamp = none, .echo = none, .stamped = none };
+	struct rtt_packet p = {
+		.now = time_of(skb),
+		.stamp = none,
+		.echo = none,
+		.stamped = none,
+		.extra = none,
+		.extra_end = none,
+	};
 	struct rtt_found found = { none, none, none, none, none, none, none, none, none, none };
 	struct rtt_lost *lost = ELEMENT(rtt_lost, 0);
 	struct key6 row = c->key;
@@ -616,6 +677,9 @@ static __always_inline void rtt(struct __sk_buff *skb, struct cpu *c, __u32 off,
 	p.size = unknown(w, skb->gso_size && skb->gso_size < p.data ? skb->gso_size : p.data);
 	p.flags = unknown(w, p.flags);
 	p.window = unknown(w, p.window);
+	p.extra = unknown(w, p.extra);
+	/* what is not behind the acknowledgement was received twice */
+	p.extra_end = choice(is_before(p.ack, p.extra), p.extra, unknown(w, p.extra_end));
 	row.flags &= ~ROW_DIR;
 	row.shard = shard;
 	place = unknown(w, rtt_row(&row));

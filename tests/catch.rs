@@ -631,6 +631,86 @@ fn retransmissions_match_the_kernels_and_answers_are_timed() {
 }
 
 #[test]
+fn a_path_that_loses_large_packets_is_found_live_and_in_a_capture() {
+    let g = Ground::new();
+    // Each packet on its own, so that the last one of several can arrive alone.
+    g.a.run("ip", "link set t0 gso_max_segs 1");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hole.pcapng");
+    let rows = format!("vni:{VNI}");
+    let (watch, netns) = (env!("CARGO_BIN_EXE_tmon"), g.a.name());
+    let capture = Capturing::begin(&[
+        "eth0",
+        &rows,
+        "--netns",
+        netns,
+        "-w",
+        file.to_str().unwrap(),
+        "--snaplen",
+        "4000",
+    ]);
+    let live = Command::new(watch)
+        .args(["watch", "eth0", "--netns", netns, "--for", "8s", "--json", "--rtt", &rows])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut peer = Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{}", g.b.name()))
+        .args(["python3", "-c"])
+        .arg(format!(
+            "import socket\ns=socket.create_server(('{}',7000))\nprint(1,flush=True)\n\
+             c,_=s.accept()\nwhile c.recv(9000): c.sendall(b'y')\n",
+            ground::inner(2)
+        ))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(peer.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    g.b.run("nft", "add table ip t");
+    g.b.run("nft", "add chain ip t in { type filter hook input priority 0; }");
+    g.b.run("nft", "add rule ip t in tcp dport 7000 ip length > 1000 drop");
+    // A small request is answered, a large one is not.
+    let ask = format!(
+        "import socket,time\ns=socket.create_connection(('{}',7000))\n\
+         for i in range(30): s.sendall(b'x'*50); s.recv(100); time.sleep(.1)\n\
+         s.sendall(b'x'*3000); time.sleep(5)\n",
+        ground::inner(2)
+    );
+    let mut client = Command::new("nsenter")
+        .arg(format!("--net=/run/netns/{netns}"))
+        .args(["python3", "-c", &ask])
+        .spawn()
+        .unwrap();
+    let out = live.wait_with_output().unwrap();
+    client.wait().unwrap();
+    peer.kill().unwrap();
+    peer.wait().unwrap();
+    capture.end();
+    let found = |out: Vec<u8>| -> Vec<(String, String, u64, u64)> {
+        String::from_utf8(out)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|f| f["kind"] == "mtu" && f["until"].is_null())
+            .map(|f| {
+                let bytes = |key: &str| f["evidence"][key].as_u64().unwrap();
+                let place = &f["where"]["inner_sip"];
+                let sizes = (bytes("stuck_bytes_in_all"), bytes("passed_bytes_in_all"));
+                (f["severity"].to_string(), place.to_string(), sizes.0, sizes.1)
+            })
+            .collect()
+    };
+    assert_eq!(out.status.code(), Some(3), "{out:?}");
+    let live = found(out.stdout);
+    let read = ["watch", "--json", "--rtt", &rows, "--read", file.to_str().unwrap()];
+    let again = found(Command::new(watch).args(read).output().unwrap().stdout);
+    assert!(live.len() == 1 && live == again, "{live:?} {again:?}");
+    let (severity, place, stuck, passed) = &live[0];
+    assert_eq!((&**severity, &**place), ("\"bad\"", &*format!("\"{}\"", ground::inner(1))));
+    assert!(*stuck > 960 && *passed < 960 && *passed > 50, "{live:?}");
+}
+
+#[test]
 fn dump_shows_round_trip_times_of_rows() {
     let g = Ground::new();
     let dump = |format: &[&str]| {

@@ -272,8 +272,8 @@ struct Trips {
     p99_ns: Option<u64>,
     max_ns: Option<u64>,
     retransmitted: u64,
-    /// Repeated retransmissions of the same bytes; if there are any, their smallest payload, and
-    /// the largest payload that was acknowledged since then.
+    /// Retransmissions of bytes that never arrive, while smaller segments behind them do; the smallest
+    /// payload of the former, and the largest of the latter.
     stuck: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     stuck_bytes: Option<u32>,

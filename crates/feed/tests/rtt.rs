@@ -104,6 +104,8 @@ struct Segment {
     data: usize,
     window: u16,
     stamps: Option<[u32; 2]>,
+    /// The bytes that a selective acknowledgement is for.
+    sack: Option<[u32; 2]>,
 }
 
 const AHEAD: Segment = Segment {
@@ -115,6 +117,7 @@ const AHEAD: Segment = Segment {
     data: 0,
     window: 1000,
     stamps: None,
+    sack: None,
 };
 const BACK: Segment = Segment { back: true, ..AHEAD };
 
@@ -126,13 +129,17 @@ impl Segment {
         }
         let mut bytes = ports.map(u16::to_be_bytes).concat();
         bytes.extend([self.seq, self.ack].map(u32::to_be_bytes).concat());
-        let words = if self.stamps.is_some() { 8 } else { 5 };
+        let words = 5 + [self.stamps, self.sack].iter().flatten().count() as u8 * 3;
         bytes.extend([words << 4, self.flags]);
         bytes.extend(self.window.to_be_bytes());
         bytes.extend([0; 4]);
         if let Some(stamps) = self.stamps {
             bytes.extend([1, 1, 8, 10]);
             bytes.extend(stamps.map(u32::to_be_bytes).concat());
+        }
+        if let Some(sack) = self.sack {
+            bytes.extend([1, 1, 5, 10]);
+            bytes.extend(sack.map(u32::to_be_bytes).concat());
         }
         bytes.resize(bytes.len() + self.data, 7);
         bytes
@@ -249,8 +256,8 @@ fn retransmissions_and_reordering_are_distinguished() {
     assert_eq!(of(|t| t.zero_window), [902]);
 }
 
-/// Retransmissions of stuck segments in the first end's direction, the smallest stuck payload, and
-/// the largest payload acknowledged meanwhile.
+/// Retransmissions of what is stuck in the first end's direction, the smallest payload that is, and the
+/// largest that arrived behind it.
 fn stuck(segments: &[(u64, Segment)]) -> (u64, u32, u32) {
     let mut timer = Timer::new();
     for (time, segment) in segments {
@@ -260,35 +267,149 @@ fn stuck(segments: &[(u64, Segment)]) -> (u64, u32, u32) {
     (sent.stuck, sent.too_big, sent.passed)
 }
 
+/// By the first end of the connection from this port.
+fn sent(port: u16, seq: u32, data: usize) -> Segment {
+    Segment { ports: [port, 443], seq, data, ..AHEAD }
+}
+
+/// Its answer.
+fn acked(port: u16, ack: u32) -> Segment {
+    Segment { ports: [port, 443], ack, ..BACK }
+}
+
+/// Its answer, which says that these bytes arrived as well.
+fn sacked(port: u16, ack: u32, begin: u32, end: u32) -> Segment {
+    Segment { sack: Some([begin, end]), ..acked(port, ack) }
+}
+
+/// Sorted by time.
+fn together(all: &[&[(u64, Segment)]]) -> Vec<(u64, Segment)> {
+    let mut all = all.concat();
+    all.sort_by_key(|(time, _)| *time);
+    all
+}
+
+/// A large segment that never arrives, and a small one behind it that does.
+fn black_hole() -> Vec<(u64, Segment)> {
+    let again = [20, 200, 600, 1400].map(|time| (time, sent(1, 1000, 1398)));
+    let start =
+        [(0, sent(1, 1000, 1398)), (1, sent(1, 2398, 100)), (10, sacked(1, 1000, 2398, 2498))];
+    together(&[&start, &again])
+}
+
 #[test]
-fn packets_that_never_arrive_are_distinguished_from_lost_ones() {
-    let sent = |port, seq, data| Segment { ports: [port, 443], seq, data, ..AHEAD };
-    let acked = |port, ack| Segment { ports: [port, 443], ack, ..BACK };
-    let (big, small) = (sent(1, 1000, 1398), sent(2, 1000, 100));
-    let start = [(0, big), (200, big)];
-    assert_eq!(stuck(&start), (0, 0, 0), "once is not enough");
-    let three = [&start[..], &[(600, big)]].concat();
-    assert_eq!(stuck(&three), (1, 1398, 0));
-    let smaller = [(700, small), (710, acked(2, 1100)), (1400, big)];
-    let hole = [&three[..], &smaller].concat();
+fn large_segments_that_never_arrive_are_stuck_where_small_ones_behind_them_arrive() {
+    let hole = black_hole();
+    assert_eq!(stuck(&hole[..5]), (0, 0, 0), "sent three times, and the last time perhaps arrived");
+    assert_eq!(stuck(&hole[..6]), (1, 1398, 100));
     assert_eq!(stuck(&hole), (2, 1398, 100));
-    // The segment arrives after all, or others of its size do, before or after that.
-    let late = [&hole[..], &[(1410, acked(1, 2398))]].concat();
-    assert_eq!(stuck(&late), (2, 1398, 1398));
-    let other = [(0, sent(3, 1000, 1398)), (1, acked(3, 2398))];
-    for at in [300, 650, 1500] {
-        let mut all = hole.clone();
-        all.extend(other.map(|(after, segment)| (at + after, segment)));
-        all.sort_by_key(|(time, _)| *time);
-        assert_eq!(stuck(&all), (2, 1398, 1398), "{at}");
+    let stamped: Vec<_> =
+        hole.iter().map(|(time, s)| (*time, Segment { stamps: Some([1, 1]), ..*s })).collect();
+    assert_eq!(stuck(&stamped), (2, 1398, 100), "one option more");
+    // The small one is acknowledged late, when its predecessor was sent twice already.
+    let mut late = hole.clone();
+    late[2].0 = 300;
+    assert_eq!(stuck(&together(&[&late, &[(3000, sent(1, 1000, 1398))]])), (1, 1398, 100));
+    // Two connections: the smallest that does not arrive, the largest that does.
+    let other = [(0, 1398), (1, 1000), (30, 1398), (300, 1398), (900, 1398)];
+    let other =
+        other.map(|(time, data)| (time, sent(2, if data == 1000 { 1398 } else { 0 }, data)));
+    let both = together(&[&hole, &other, &[(11, sacked(2, 0, 1398, 2398))]]);
+    assert_eq!(stuck(&both), (3, 1398, 1000));
+}
+
+#[test]
+fn a_peer_that_is_gone_is_no_black_hole() {
+    // Nothing of the connection is acknowledged, though all is of another one.
+    let keys = (0..20).flat_map(|n| {
+        let seq = n as u32 * 36;
+        [(n * 100, sent(2, seq, 36)), (n * 100 + 1, acked(2, seq + 36))]
+    });
+    let keys: Vec<_> = keys.collect();
+    let gone = [0, 200, 600, 1400, 1900].map(|time| (time, sent(1, 1000, 1398)));
+    assert_eq!(stuck(&together(&[&keys, &gone])), (0, 0, 0));
+    // It acknowledged small segments before, and one behind another hole.
+    let before = [
+        (0, sent(1, 700, 200)),
+        (1, sent(1, 900, 100)),
+        (2, sacked(1, 700, 900, 1000)),
+        (50, sent(1, 700, 200)),
+        (60, acked(1, 1000)),
+    ];
+    let gone = gone.map(|(time, segment)| (time + 100, segment));
+    assert_eq!(stuck(&together(&[&before, &keys, &gone])), (0, 0, 0));
+}
+
+#[test]
+fn plain_loss_is_no_black_hole() {
+    let hole = black_hole();
+    // Something as large arrives in another connection, before, meanwhile or within a minute.
+    for at in [0, 300, 650] {
+        let other = [(at, sent(3, 1000, 1398)), (at + 1, acked(3, 2398))];
+        assert_eq!(stuck(&together(&[&other, &hole])).1, 0, "{at}");
     }
-    // Smaller packets with the same bytes: the sender has reduced its segment size.
-    let cut = Segment { data: 536, ..big };
-    let found = [&start[..], &[(600, cut), (610, acked(1, 1536))]].concat();
+    let hour = |segment: &(u64, Segment)| (segment.0 + 3_600_000, segment.1);
+    let later: Vec<_> = hole.iter().map(hour).collect();
+    for (before, expected) in [(59_000, (0, 0, 0)), (121_000, (2, 1398, 100))] {
+        let at = 3_600_000 - before;
+        let other = [(at, sent(3, 1000, 1398)), (at + 1, acked(3, 2398))];
+        assert_eq!(stuck(&together(&[&other, &later])), expected, "{before}");
+    }
+    // Behind the hole, and only by a selective acknowledgement.
+    let large = [(12, sent(1, 2498, 1398)), (13, sacked(1, 1000, 2398, 3896))];
+    assert_eq!(stuck(&together(&[&hole, &large])), (0, 0, 0));
+    // It arrives after all.
+    let late = together(&[&hole, &[(1410, acked(1, 2498))]]);
+    assert_eq!(stuck(&late), (2, 0, 0));
+    // What was received twice says nothing of what is missing.
+    let twice: Vec<_> = hole
+        .iter()
+        .map(|(time, s)| match s.sack {
+            Some(_) => (*time, sacked(1, 1000, 900, 1000)),
+            None => (*time, *s),
+        })
+        .collect();
+    assert_eq!(stuck(&twice), (0, 0, 0));
+    // The sender found out, and sends the same bytes in smaller packets.
+    let cut = (1400, Segment { data: 536, ..sent(1, 1000, 0) });
+    let found = together(&[&hole[..5], &[cut, (1410, acked(1, 1536))]]);
     assert_eq!(stuck(&found), (0, 0, 0));
-    // A minute later, this no longer counts.
-    let again = [(100_000, big), (100_200, big), (100_600, big)];
-    assert_eq!(stuck(&[&hole[..], &again].concat()), (5, 1398, 0));
+}
+
+#[test]
+fn segments_that_the_kernel_has_merged_are_measured_by_their_packets() {
+    let mut timer = Timer::new();
+    let mut see = |ms: u64, segment: Segment, gso_size: u16| {
+        let data = segment.vxlan();
+        timer.see(&NativeFrame {
+            data: &data,
+            length: data.len() as u32,
+            link: 0,
+            begins: LinkStart::Ethernet.number(),
+            now: 0,
+            time: ms * MS,
+            gso_segs: if gso_size > 0 {
+                segment.data.div_ceil(gso_size as usize) as u16
+            } else {
+                0
+            },
+            gso_size,
+            egress: true,
+        });
+        let [sent, _] = timer.tables.rows().next().expect("a row").2;
+        (sent.stuck, sent.too_big, sent.passed, sent.arrived[0])
+    };
+    // Three packets of 1398 bytes and one of 100, which alone arrives.
+    see(0, sent(1, 1000, 4294), 1398);
+    assert_eq!(see(10, sacked(1, 1000, 5194, 5294), 0), (0, 0, 0, 100));
+    for ms in [20, 200] {
+        see(ms, sent(1, 1000, 1398), 0);
+    }
+    assert_eq!(see(600, sent(1, 1000, 1398), 0), (1, 1398, 100, 100));
+    // Another one, of which the first packet arrives, then all but the second.
+    see(700, sent(2, 1000, 4294), 1398);
+    assert_eq!(see(701, acked(2, 2398), 0), (1, 0, 0, 1398));
+    assert_eq!(see(702, sacked(2, 2398, 3796, 5294), 0), (1, 0, 0, 1398));
 }
 
 #[test]

@@ -72,11 +72,12 @@ pub struct RoundTrips {
     pub duplicate_acks: u64,
     /// Segments that advertise a zero window.
     pub zero_windows: u64,
-    /// Retransmissions of bytes that were retransmitted before.
+    /// Retransmissions of bytes that never arrive, while smaller segments sent after them in the same
+    /// connection do.
     pub stuck: u64,
-    /// Of these bytes, the smallest payload in one packet.
+    /// Of these bytes, the smallest payload in one packet; `None` if one as large has arrived since.
     pub too_big: Option<u32>,
-    /// The largest payload that was acknowledged since then.
+    /// The largest payload of those that arrived.
     pub passed: Option<u32>,
     /// The distribution of the times.
     pub times: Times,
@@ -102,11 +103,11 @@ impl RoundTrips {
 pub struct Resent {
     /// Segments.
     pub retransmitted: u64,
-    /// Those of them that had been retransmitted before.
+    /// Those of them that never arrive, see [`RoundTrips::stuck`].
     pub stuck: u64,
     /// Of the latter, the smallest payload in one packet.
     pub too_big: Option<u32>,
-    /// The largest payload that was acknowledged since then.
+    /// The largest payload that arrived.
     pub passed: Option<u32>,
 }
 

@@ -36,19 +36,18 @@ pub struct Rtts {
     pub duplicate_acks: u64,
     /// Segments that advertise a zero window.
     pub zero_windows: u64,
-    /// Retransmissions of bytes that were retransmitted before.
+    /// Retransmissions of bytes that never arrive, while smaller segments sent after them do.
     pub stuck: u64,
     /// When the last one was.
     pub stuck_at: u64,
-    /// When `recent` was acknowledged.
-    pub recent_at: u64,
+    /// The minute in which something was last acknowledged.
+    pub minute: u64,
     /// Of these bytes, the smallest payload in one packet; 0 if there are none.
     pub too_big: u32,
-    /// The largest payload that was acknowledged meanwhile; 0 if none was.
+    /// The largest payload of those that arrived; 0 if there are none.
     pub passed: u32,
-    /// The largest payload that was acknowledged in the last second.
-    pub recent: u32,
-    zero: u32,
+    /// The largest payload that was acknowledged in that minute, and in the one before.
+    pub arrived: [u32; 2],
     /// The number of times per bucket.
     pub bucket: [u32; RTT_BUCKETS],
 }
@@ -66,11 +65,10 @@ impl Default for Rtts {
             zero_windows: 0,
             stuck: 0,
             stuck_at: 0,
-            recent_at: 0,
+            minute: 0,
             too_big: 0,
             passed: 0,
-            recent: 0,
-            zero: 0,
+            arrived: [0; 2],
             bucket: [0; RTT_BUCKETS],
         }
     }
