@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * Rows that somebody wants to look at more closely: packets of these, and of no others, come here
- * when they are counted. Each who wants to (a prober) says by an expression which rows he means,
- * and what he wants of them. He shows every second that he is there; from three seconds after the
- * last sign on nobody is looked at for him, and the rows that only he meant are as they were
- * before.
+ * Probed rows: their packets, and no others, come here after they have been counted. A prober is a
+ * process that examines rows: its expression selects them, and its flags say what it wants. It
+ * renews its lease at least once a second. Three seconds after the last renewal it is considered
+ * gone, and rows that only it selected are released.
  *
- * Which rows are meant is decided here alone: for rows that are new, for rows that user space sends
- * here because they may be meant, and for rows that are probed whenever a prober comes or goes.
- * What was decided is kept beside the row; where there is no room, it is decided for each packet.
+ * Only this code decides which rows a prober selects: for new rows, for rows that user space sends
+ * here because they may be selected, and for all probed rows when a prober comes or goes. The
+ * decision is kept beside the row; if there is no room for it, it is made again for each packet.
  */
 #ifndef TMON_PROBE_H
 #define TMON_PROBE_H
@@ -17,9 +16,9 @@
 #include "meant.h"
 #include "probers.h"
 
-#define PROBE_TRIES 16 /* places in a row that are looked at for a row */
+#define PROBE_TRIES 16 /* consecutive slots that are searched for a row */
 
-/* Nobody has heard of a prober for too long. */
+/* Whether the prober's lease has expired. */
 static __always_inline int is_gone(const struct prober *p, __u64 now)
 {
 	__u64 lease = *(volatile __u64 *)&p->lease;
@@ -27,7 +26,7 @@ static __always_inline int is_gone(const struct prober *p, __u64 now)
 	return (__s64)(now - lease) > (__s64)PROBE_LEASE;
 }
 
-/* His expression is not compared any more; what was compared before is compared again. */
+/* Stops comparing the prober's expression. Decisions made before this are made again. */
 static __always_inline void give_up(__u32 i)
 {
 	__u32 was = __sync_fetch_and_and(&probing.stops, ~(1U << i));
@@ -41,7 +40,7 @@ static __always_inline void give_up(__u32 i)
 	}
 }
 
-/* The row's key as it is kept: both directions and all parts are one row. */
+/* The key under which a decision is kept: both directions and all shards are one row. */
 static __always_inline struct key6 probed_key(const struct cpu *c)
 {
 	struct key6 key = c->key;
@@ -51,7 +50,7 @@ static __always_inline struct key6 probed_key(const struct cpu *c)
 	return key;
 }
 
-/* What was decided of the packet's row, if that still holds. */
+/* Recalls the decision about the packet's row, if it still holds. */
 static __always_inline int recall(struct cpu *c)
 {
 	struct key6 key = probed_key(c);
@@ -71,7 +70,7 @@ static __always_inline int recall(struct cpu *c)
 	return 1;
 }
 
-/* The place of a row among the probes, found or made; or OWNER_ASK. */
+/* The row's slot in `probes`, found or created; OWNER_ASK if there is no room. */
 static __always_inline __u32 probe_place(const struct key6 *key)
 {
 	__u64 hash = hash_words((const __u64 *)key, WORDS(*key));
@@ -98,7 +97,7 @@ static __always_inline __u32 probe_place(const struct key6 *key)
 	return OWNER_ASK;
 }
 
-/* The owner word of the slot that the packet was counted in, if that is still probed as it was. */
+/* Sets the owner word of the slot that counted the packet, unless it has changed meanwhile. */
 static __always_inline void set_owner(const struct cpu *c, __u32 owner)
 {
 	__u32 slot = c->place & ((1U << PLACE_TABLE) - 1), table = c->place >> PLACE_TABLE, *word;
@@ -123,7 +122,7 @@ static __always_inline void set_owner(const struct cpu *c, __u32 owner)
 	barrier_var(owner);
 }
 
-/* Who wants the packet's row, if anybody: if nobody does, it is as it was before. */
+/* Decides which probers want the packet's row. If none does, the row is released. */
 static __always_inline void choose(struct cpu *c)
 {
 	__u32 generation = *(volatile __u32 *)&probing.generation, now = NOW(c, 0);
@@ -165,9 +164,9 @@ static __always_inline void choose(struct cpu *c)
 		set_owner(c, PROBED(c->owner >> OWNER_BEFORE, row));
 }
 
-#define TAG_AT 12 /* where a frame has its VLAN tag, which the kernel has taken out of it */
+#define TAG_AT 12 /* the offset of a frame's VLAN tag, which the kernel keeps outside it */
 
-/* The packet's first bytes, as they were on the wire. 0: it has not so many. */
+/* Copies the packet's first bytes as they were on the wire. Returns 0 if it is shorter. */
 static __always_inline int copy_packet(struct __sk_buff *skb, __u8 *to, __u32 size, __u32 room)
 {
 	__u32 from = 0;
@@ -191,7 +190,7 @@ static __always_inline int copy_packet(struct __sk_buff *skb, __u8 *to, __u32 si
 	return !bpf_skb_load_bytes(skb, from, to, size + 1);
 }
 
-/* A copy in the ring: the record is reserved as one of a few sizes that the verifier knows. */
+/* Copies the packet to the ring. The verifier must know the size of the record: one of a few. */
 #define CATCH(ring, room)                                                             \
 	do {                                                                          \
 		struct caught *r = bpf_ringbuf_reserve(ring, sizeof(*r) + (room), 0); \
@@ -250,7 +249,7 @@ static __always_inline void catch (struct __sk_buff *skb, struct cpu *c, struct 
 		ADD(&p->full, 1);
 }
 
-/* Does with the packet what everybody wants who wants it. */
+/* Does what each prober wants with the packet. */
 static __always_inline void look(struct __sk_buff *skb, struct cpu *c)
 {
 	__u64 now = bpf_ktime_get_ns();

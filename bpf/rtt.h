@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: (MIT OR GPL-2.0-only) */
 /*
- * Round-trip times inside tunnels: how long it takes from here until a TCP segment or an ICMP echo
- * is answered, and what TCP sends again. Of packets that somebody wants to look at more closely; no
- * other packet gets here.
+ * Round-trip times inside tunnels: the time from here until a TCP segment or an ICMP echo request
+ * is answered, and what TCP retransmits. Only packets of probed rows get here.
  *
- * The halves of a connection may be in different rows: an id for each direction, mirrored traffic
- * under one outer direction. So a connection is found by its addresses and ports alone, without an
- * id, and what is measured goes to the row of the segment that was answered.
+ * The two directions of a connection may be in different rows, if each has its own tunnel id or if
+ * mirrored traffic has one outer direction for both. Therefore a connection is identified by its
+ * addresses and ports, without an id, and a sample is counted in the row of the answered segment.
  *
- * A sample is taken where an acknowledgement ends exactly behind a segment, which was sent once,
- * and does not echo an older time stamp: then it is this segment's. Pure acknowledgements are not
- * answered, and wait for nothing.
+ * A sample is taken if an acknowledgement ends exactly at the end of a segment that was sent once,
+ * and does not echo an older timestamp. Pure acknowledgements are never timed, because nothing
+ * answers them.
  */
 #ifndef TMON_RTT_H
 #define TMON_RTT_H
@@ -24,8 +23,8 @@
 #define RTT_OPTIONS  12 /* of a TCP header that are looked at */
 
 /*
- * Buckets of times: powers of two of ns from 2^RTT_LEAST on, each in as many parts. What is shorter
- * is in the first, what is longer in the last.
+ * Buckets of times: each power of two of ns from 2^RTT_LEAST on has 2^RTT_PARTS_BITS of them.
+ * Shorter times are in the first bucket, longer ones in the last.
  */
 #define RTT_PARTS_BITS 3
 #define RTT_LEAST      10
@@ -122,7 +121,7 @@ struct rtt_row {
 	struct rtts way[2];
 };
 
-/* What could not be looked at. */
+/* What could not be measured. */
 struct rtt_lost {
 	__u64 unread;	 /* packets whose headers were cut */
 	__u64 displaced; /* connections that made room for others */
@@ -133,7 +132,7 @@ LOCKED(rtt_flows, RTT_FLOWS, struct rtt_flow);
 LOCKED(rtt_rows, RTT_ROWS, struct rtt_row);
 LOCKED(rtt_lost, 1, struct rtt_lost);
 
-/* What is looked at of the packet in hand. */
+/* The fields of the current packet that matter here. */
 struct rtt_packet {
 	__u64 now;
 	__u32 begin; /* sequence numbers that it takes */
@@ -152,7 +151,7 @@ struct rtt_packet {
 	__u32 row; /* as rtt_way's */
 };
 
-/* What was found out by it. */
+/* What it reveals. */
 struct rtt_found {
 	__u64 time; /* until a segment was answered */
 	__u32 row;  /* that segment's */
@@ -189,7 +188,7 @@ static __always_inline int before(__u32 a, __u32 b)
 	return (__s32)(a - b) < 0;
 }
 
-/* The flow of a key, found or made; the one that was seen longest ago makes room. */
+/* The flow with this key, found or created; the least recently seen one is evicted. */
 static __always_inline struct rtt_flow *rtt_flow(const struct rtt_key *key, __u64 now)
 {
 	__u64 hash = hash_words((const __u64 *)key, WORDS(*key)), oldest = ~0ULL;
@@ -231,7 +230,7 @@ static __always_inline struct rtt_flow *rtt_flow(const struct rtt_key *key, __u6
 	return f;
 }
 
-/* The place of a row, found or made; RTT_ROWS: there is no room. */
+/* The slot of a row, found or created; RTT_ROWS if there is no room. */
 static __always_inline __u32 rtt_row(const struct key6 *key)
 {
 	__u64 hash = hash_words((const __u64 *)key, WORDS(*key));
@@ -259,7 +258,7 @@ static __always_inline __u32 rtt_row(const struct key6 *key)
 	return RTT_ROWS;
 }
 
-/* A connection begins on ports that were used before. */
+/* A new connection begins on ports that were used before. */
 static __always_inline void rtt_begin(struct rtt_flow *f, const struct rtt_packet *p)
 {
 	__builtin_memset(f->way, 0, sizeof(f->way));
@@ -270,8 +269,8 @@ static __always_inline void rtt_begin(struct rtt_flow *f, const struct rtt_packe
 }
 
 /*
- * In the loops below conditions are numbers, 0 or 1: the verifier follows each branch, and what
- * follows it, on its own.
+ * In the loops below, conditions are numbers, 0 or 1, because the verifier explores each branch and
+ * everything after it separately.
  */
 static __always_inline __u32 is_before(__u32 a, __u32 b)
 {
@@ -285,7 +284,7 @@ static __always_inline __u32 is_same(__u32 a, __u32 b)
 	return ((differ | -differ) >> 31) ^ 1;
 }
 
-/* Clocks of captures go back, too. */
+/* Clocks of captures may go back. */
 static __always_inline __u32 is_later(const struct rtt_packet *p, const struct rtt_segment *s)
 {
 	return (p->now - s->time) >> 63 ^ 1;
@@ -311,7 +310,7 @@ static __always_inline __u32 rtt_size(const struct rtt_segment *s, __u32 begin, 
 	return choice(is_before(bytes, size), size, bytes);
 }
 
-/* Looks for the segment that is acknowledged, and forgets those that wait no more. */
+/* Finds the acknowledged segment, and forgets segments that no longer wait. */
 static __always_inline void rtt_answer(struct rtt_way *of, const struct rtt_packet *p,
 				       struct rtt_found *found)
 {
@@ -353,7 +352,7 @@ static __always_inline void rtt_answer(struct rtt_way *of, const struct rtt_pack
 		of->over = over;
 }
 
-/* Bytes are sent again: which of the two is answered, nobody knows. */
+/* Bytes are retransmitted: it is unknown which transmission will be answered (Karn). */
 static __always_inline void rtt_void(struct rtt_way *w, const struct rtt_packet *p)
 {
 	_Pragma("clang loop unroll(disable)") for (__u32 i = 0; i < RTT_SEGMENTS; i++)
@@ -449,7 +448,7 @@ static __always_inline void rtt_segment(struct rtt_flow *f, const struct rtt_pac
 	}
 }
 
-/* An echo request, or what answers it, of a flow whose lock is held. */
+/* An echo request, or its reply, of a flow whose lock is held. */
 static __always_inline void rtt_echo(struct rtt_flow *f, const struct rtt_packet *p, __u32 answers,
 				     struct rtt_found *found)
 {
@@ -488,7 +487,7 @@ static __always_inline void rtt_turn(struct rtts *n, __u64 now)
 	n->minute = minute;
 }
 
-/* Adds what was found out to the rows. */
+/* Adds what was found to the rows. */
 static __always_inline void rtt_add(const struct rtt_packet *p, const struct rtt_found *found)
 {
 	struct rtt_row *r;
