@@ -10,7 +10,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use bus::{Listening, Login, Subjects};
-use feed::{input, remote::Connect};
+use feed::{
+    input,
+    remote::{Connect, Focus},
+};
 use model::units::sanitize;
 
 /// Limit on a file with a secret or certificates.
@@ -33,6 +36,9 @@ pub(super) struct BusArgs {
     only: Option<String>,
     #[command(flatten)]
     login: LoginArgs,
+    /// The hosts that the user looks into.
+    #[arg(skip)]
+    pub(super) focus: Focus,
 }
 
 /// How to log in to the bus.
@@ -66,7 +72,7 @@ impl BusArgs {
         let Some(url) = &self.nats else { return Ok(None) };
         let login = self.login.login(url)?;
         let (subjects, only) = (Subjects::of(&self.fleet)?, self.only.clone());
-        let listening = Listening { subjects, only, every };
+        let listening = Listening { subjects, only, every, focus: self.focus.clone() };
         Ok(Some((login.shown(), bus::listen(login, listening, || {}))))
     }
 }

@@ -123,6 +123,7 @@ struct Told<'a> {
     name: Arc<str>,
     origin: Origin,
     overlay: Option<Arc<Overlay>>,
+    /// Rows before sums: a viewer that receives both counts what comes first.
     channels: [Channel; 3],
     greetings: u64,
     /// By which share of the interval readings are held back, so that not all hosts send at the
@@ -191,7 +192,7 @@ impl<'a> Told<'a> {
             name: name.into(),
             origin: first.snapshot.origin,
             overlay: first.overlay,
-            channels: [SubjectKind::Sum, SubjectKind::Rows, SubjectKind::Json]
+            channels: [SubjectKind::Rows, SubjectKind::Sum, SubjectKind::Json]
                 .map(|t| Channel::new(t, name)),
             greetings: 0,
             share: (hasher.finish() >> 11) as f64 / (1u64 << 53) as f64 / 2.0,
@@ -214,9 +215,12 @@ impl<'a> Told<'a> {
             let always = self.args.always;
             let sums = asked.sums.into_iter().chain(always).min();
             let json = always.filter(|_| self.args.json);
-            for (channel, every) in self.channels.iter_mut().zip([sums, asked.rows, json]) {
+            // Rows are at least as frequent as sums, so that they cover the same periods.
+            let rows = asked.rows.map(|rows| sums.map_or(rows, |sums| rows.min(sums)));
+            for (channel, every) in self.channels.iter_mut().zip([rows, sums, json]) {
                 channel.is_wanted(every);
             }
+            self.keep_step();
             if asked.is_greeted {
                 greeting = Instant::now();
             }
@@ -229,6 +233,15 @@ impl<'a> Told<'a> {
             }
             self.read(&mut live, asked)?;
             self.send(&bus, asked)?;
+        }
+    }
+
+    /// Channels with the same interval share each reading.
+    fn keep_step(&mut self) {
+        let due = self.channels.each_ref().map(|c| (c.every, c.due));
+        for c in &mut self.channels {
+            let same = due.iter().filter(|(every, _)| *every == c.every);
+            c.due = same.map(|(_, due)| *due).max().unwrap_or(c.due);
         }
     }
 

@@ -21,7 +21,7 @@ use crate::kernel::{
 use feed::{
     Remote, input,
     names::Names,
-    remote::{self, Connect},
+    remote::{self, Connect, Focus},
 };
 use model::{interface::Origin, units::sanitize};
 
@@ -76,6 +76,7 @@ pub(super) struct Ready {
     runner: Arc<Runner>,
     names: Vec<String>,
     bus: Option<(String, Connect)>,
+    focus: Focus,
 }
 
 impl Remotes {
@@ -137,7 +138,11 @@ impl Remotes {
         let bus = self.bus.prepare(every)?;
         #[cfg(not(feature = "nats"))]
         let (bus, _) = (None, every);
-        Ok(Ready { runner, names, bus })
+        #[cfg(feature = "nats")]
+        let focus = self.bus.focus.clone();
+        #[cfg(not(feature = "nats"))]
+        let focus = Focus::default();
+        Ok(Ready { runner, names, bus, focus })
     }
 
     fn hosts(&self) -> Result<Vec<String>> {
@@ -186,7 +191,7 @@ impl Ready {
     /// A thread cannot be started.
     pub(super) fn listen(self, names: Names) -> Result<Remote> {
         let own = commands(&self.runner, self.names.into_iter().enumerate());
-        fleet_of(own.chain(self.bus).collect(), names)
+        Ok(fleet_of(own.chain(self.bus).collect(), names)?.focusing(self.focus))
     }
 }
 

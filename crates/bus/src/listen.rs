@@ -26,7 +26,7 @@ use super::{
 };
 use feed::{
     frame::{Frame, FrameKind},
-    remote::{Connect, Messenger, News},
+    remote::{Connect, Focus, Messenger, News},
 };
 use model::{fleet::MOST_HOSTS, units::sanitize};
 
@@ -39,6 +39,8 @@ pub struct Listening {
     pub only: Option<String>,
     /// How often they should report, unless there are too many of them.
     pub every: Duration,
+    /// The hosts whose rows are requested in any case.
+    pub focus: Focus,
 }
 
 /// How often the request is repeated, and how long it lasts.
@@ -148,6 +150,12 @@ impl Asking {
         self.sums = bits > most;
         if self.sums { FrameKind::Sum } else { FrameKind::Rows }
     }
+
+    /// Whether rows of so many hosts can be requested beside the sums of all.
+    fn has_room(&self, hosts: usize, every: Duration) -> bool {
+        let bytes = self.size.unwrap_or(USUAL).saturating_mul(hosts as u64);
+        bytes.saturating_mul(8_000) / (every.as_millis() as u64).max(1) <= MOST_BITS / 2
+    }
 }
 
 impl Shared {
@@ -230,13 +238,22 @@ async fn ask(client: &Client, listening: &Listening, shared: &Arc<Shared>) -> Re
     client.flush().await?;
     tokio::time::sleep(GREETING).await;
     let connects = || client.statistics().connects.load(Ordering::Relaxed);
+    let mut is_too_much = false;
     while !shared.over.load(Ordering::Relaxed) {
-        let (every, what, hosts) = {
+        let focus = listening.focus.hosts();
+        let (every, what, hosts, fits) = {
             let mut asking = shared.asking.lock().unwrap_or_else(PoisonError::into_inner);
             let every = asking.every(listening.every);
             let hosts = listening.only.as_ref().map(|_| asking.hosts.clone());
-            (every, asking.what(every), hosts)
+            (every, asking.what(every), hosts, asking.has_room(focus.len(), every))
         };
+        let is_sums = what == FrameKind::Sum;
+        if std::mem::replace(&mut is_too_much, is_sums && !fits) != is_too_much && is_too_much {
+            shared.sayings.say(&format!(
+                "the rows of {} hosts are too much to receive: look into fewer to see inner addresses",
+                focus.len()
+            ));
+        }
         match hosts {
             None => say(&"all", what, every).await?,
             // No other hosts are requested to do anything.
@@ -247,14 +264,19 @@ async fn ask(client: &Client, listening: &Listening, shared: &Arc<Shared>) -> Re
                 }
             }
         }
+        for host in focus.iter().filter(|_| is_sums && fits) {
+            say(&HostPath::new(host), FrameKind::Rows, every).await?;
+        }
         client.flush().await?;
         let (begun, before) = (Instant::now(), connects());
         let known = || shared.asking.lock().unwrap_or_else(PoisonError::into_inner).hosts.len();
         let hosts = known();
-        // After reconnecting, or on learning of a new host, it requests at once.
+        // After reconnecting, on learning of a new host, or if the user looks elsewhere, it requests
+        // at once.
         while begun.elapsed() < ASK
             && connects() == before
             && (listening.only.is_none() || known() == hosts)
+            && listening.focus.hosts() == focus
             && !shared.over.load(Ordering::Relaxed)
         {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -300,7 +322,8 @@ impl Messenger for Bus {
             if frame.kind == FrameKind::Hello && !self.hosts.is_counted(host) {
                 asking.hosts.push(HostPath::new(host));
             }
-            if frame.kind == FrameKind::Rows {
+            // Hosts that are looked into say nothing of the others.
+            if frame.kind == FrameKind::Rows && !asking.sums {
                 asking.size = Some(asking.size.map_or(size, |mean| (mean * 31 + size) / 32));
             }
             drop(asking);

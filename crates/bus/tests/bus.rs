@@ -10,7 +10,7 @@ use std::{
 use bus::{Asked, HostPath, LEAST, Listening, Login, Publisher, SubjectKind, Subjects, listen};
 use feed::{
     frame::{Frame, FrameKind},
-    remote::{Messenger, News},
+    remote::{Focus, Messenger, News},
 };
 use model::{
     flow::{Count, Hook, Inner, InnerProto, Key, Kind, Pair, Tunnel},
@@ -64,7 +64,8 @@ fn frame(host: &str, epoch: u64, kind: FrameKind, seq: u64, second: u64) -> Fram
 
 fn viewer(server: &NatsServer, only: Option<&str>) -> Box<dyn Messenger> {
     let only = only.map(str::to_owned);
-    let listening = Listening { subjects: subjects(), only, every: LEAST };
+    let focus = Focus::default();
+    let listening = Listening { subjects: subjects(), only, every: LEAST, focus };
     let viewer = listen(Login::new(&server.url()).unwrap(), listening, || {})().unwrap();
     until("it listens", || server.is_listened_to("tmon.v1.prod.rows.eu.a"));
     viewer
@@ -202,11 +203,15 @@ fn gaps_are_numbered_and_nothing_counts_twice() {
     give(sum, 1, 0, 3); // what was told by row
     give(sum, 1, 1, 5); // and what was not
     assert_eq!(heard(1), [(sum, 5)]);
+    give(rows, 1, 14, 6); // of a host that is looked into, rows come before sums
+    give(sum, 1, 2, 6);
+    give(rows, 1, 15, 7);
+    assert_eq!(heard(2), [(rows, 6), (rows, 7)]);
     // It is restarted, and then there are two with the same name.
     give(hello, 2, 1, 6);
     give(rows, 2, 0, 6);
     assert_eq!(heard(2), [(hello, 0), (rows, 1)]);
-    for seq in 14..19 {
+    for seq in 16..21 {
         give(rows, 1, seq, seq);
         thread::sleep(Duration::from_millis(300)); // long enough to be on its way
     }
@@ -229,6 +234,34 @@ fn only_selected_hosts_are_asked() {
     asked(&mut host, |a| a.rows.is_some());
     assert_eq!(other.asked(Instant::now()).unwrap().rows, None);
     assert_eq!(server.heard("want.us.b"), 0);
+}
+
+#[test]
+fn rows_of_a_large_fleet_are_requested_only_from_hosts_that_are_looked_into() {
+    let server = NatsServer::start();
+    let (mut near, mut far) = (publisher(&server, "eu.a"), publisher(&server, "us.b"));
+    let focus = Focus::default();
+    let listening =
+        Listening { subjects: subjects(), only: None, every: LEAST, focus: focus.clone() };
+    let mut viewer = listen(Login::new(&server.url()).unwrap(), listening, || {})().unwrap();
+    until("it listens", || server.is_listened_to("tmon.v1.prod.rows.eu.a"));
+    let others = (0..1000).map(|n| format!("node-{n}"));
+    for name in ["eu.a", "us.b"].map(str::to_owned).into_iter().chain(others) {
+        let hello = frame(&name, 1, FrameKind::Hello, 1, 0);
+        server.publish(&subject(SubjectKind::Hello, &name), &hello.packed());
+        assert_eq!(next_frame(&mut *viewer).kind, FrameKind::Hello);
+    }
+    for host in [&mut near, &mut far] {
+        asked(host, |a| a.sums.is_some() && a.rows.is_none());
+    }
+    focus.set(["eu.a".into()]);
+    let wants = asked(&mut near, |a| a.rows.is_some());
+    assert_eq!((wants.rows, wants.sums), (Some(LEAST), Some(LEAST)));
+    assert_eq!(far.asked(Instant::now()).unwrap().rows, None);
+    assert_eq!(server.heard("want.us.b"), 0);
+    focus.set((0..1000).map(|n| format!("node-{n}").into()));
+    assert!(next_notice(&mut *viewer).starts_with("the rows of 1000 hosts are too much"));
+    assert_eq!(server.heard("want.node-7"), 0);
 }
 
 #[test]
@@ -263,7 +296,8 @@ fn a_missing_server_is_one_line() {
     let server = NatsServer::start();
     let login = Login::new(&server.url()).unwrap();
     server.kill();
-    let listening = Listening { subjects: subjects(), only: None, every: LEAST };
+    let focus = Focus::default();
+    let listening = Listening { subjects: subjects(), only: None, every: LEAST, focus };
     let said = listen(login.clone(), listening, || {})().err().unwrap().to_string();
     assert!(!said.is_empty() && !said.contains('\n'), "{said}");
     let host = HostPath::new("a");

@@ -3,7 +3,9 @@
 //! bus to all of them. Each connection has a thread, which reconnects with increasing delays. At
 //! most eight connect at the same time, because sshd rejects more (MaxStartups).
 use std::{
+    collections::BTreeSet,
     io::Read,
+    net::IpAddr,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -65,6 +67,22 @@ pub fn stream(from: impl Read + Send + 'static) -> Result<Box<dyn Messenger>> {
     Ok(Box::new(Stream(FrameReader::new(from)?)))
 }
 
+/// The names of the hosts that the user looks into, as shared with connections.
+#[derive(Clone, Debug, Default)]
+pub struct Focus(Arc<Mutex<BTreeSet<Arc<str>>>>);
+
+impl Focus {
+    /// Looks into these hosts from now on, and into no others.
+    pub fn set(&self, hosts: impl IntoIterator<Item = Arc<str>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = hosts.into_iter().collect();
+    }
+
+    /// The hosts, by name.
+    pub fn hosts(&self) -> BTreeSet<Arc<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// How many connections are opened at the same time, and how long each may take before another one
 /// gets its turn.
 const AT_ONCE: usize = 8;
@@ -113,6 +131,7 @@ pub struct Remote {
     /// How many more frames must arrive before all hosts have reported.
     missing: usize,
     notices: Vec<String>,
+    focus: Focus,
 }
 
 /// The state of a connection.
@@ -206,6 +225,7 @@ impl Remote {
             newer: None,
             missing: 0,
             notices: Vec::new(),
+            focus: Focus::default(),
         })
     }
 
@@ -218,6 +238,12 @@ impl Remote {
     /// Limits how long the first reading waits for any host; the default is a minute.
     pub fn patient(mut self, patience: Duration) -> Remote {
         self.patience = patience;
+        self
+    }
+
+    /// Says by this which hosts the user looks into.
+    pub fn focusing(mut self, focus: Focus) -> Remote {
+        self.focus = focus;
         self
     }
 
@@ -415,6 +441,10 @@ impl Source for Remote {
         }
         self.is_complete();
         Vec::new()
+    }
+
+    fn look_into(&mut self, hosts: &[IpAddr]) {
+        self.focus.set(self.fleet.hosts_of(hosts.iter().copied()));
     }
 
     /// Do not wait for hosts with long intervals while the user may press a key.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sources of readings, as seen by everything that shows or writes readings.
-use std::{fs::File, sync::Arc};
+use std::{fs::File, net::IpAddr, sync::Arc};
 
 use anyhow::{Result, bail};
 
@@ -65,6 +65,10 @@ pub trait Source {
     fn due(&self) -> Due {
         Due::Always
     }
+
+    /// The user looks into the rows of these addresses' hosts. Of others, sums without inner
+    /// addresses are enough.
+    fn look_into(&mut self, _hosts: &[IpAddr]) {}
 
     /// Examines packets of selected rows, if the source has packets.
     ///

@@ -17,7 +17,7 @@ use crate::{
     beside::{Beside, Gathered, Passage},
     drops::Drops,
     flow::{Books, Count, HookKind, Key, Pair, Tunnel},
-    interface::{Fill, Host, HostState, Interface, Origin},
+    interface::{Detail, Fill, Host, HostState, Interface, Origin},
     lane::Lane,
     ledger::{Ledger, Slot},
     rows::{Counts, Row},
@@ -170,6 +170,12 @@ impl Fleet {
             addresses: 0,
             has_more_addresses: false,
         }
+    }
+
+    /// The names of the hosts that have these addresses.
+    pub fn hosts_of(&self, addresses: impl IntoIterator<Item = IpAddr>) -> HashSet<Arc<str>> {
+        let host = |address| self.members.get(usize::from(*self.owners.get(&address)?));
+        addresses.into_iter().filter_map(host).map(|m| Arc::clone(&m.name)).collect()
     }
 
     /// Takes a message of a host.
@@ -328,6 +334,15 @@ impl Fleet {
         }
         host.since = host.since.or(Some(told.interval.since));
         host.taken = Some(told.interval.taken);
+        let rows = &told.interval.rows;
+        if !rows.is_empty() {
+            let inner = rows.walk().any(|row| !row.other());
+            host.detail = match host.detail.since {
+                None => Detail { inner, since: host.since },
+                Some(_) if host.detail.inner == inner => host.detail,
+                Some(_) => Detail { inner, since: Some(told.interval.since) },
+            };
+        }
         m.books.add(&told.interval.books());
         m.span += told.interval.elapsed;
         let fills = told.interval.interfaces.iter().map(|i| i.fill);
@@ -715,6 +730,31 @@ mod tests {
     /// The hosts' counts: of 1 -> 2, 100 sent and 97 received; of 2 -> 1, 50 and 50.
     const AT_1: [[u64; 2]; 2] = [[0, 50], [100, 0]];
     const AT_2: [[u64; 2]; 2] = [[97, 0], [0, 50]];
+
+    #[test]
+    fn a_row_is_not_compared_with_a_sum() {
+        let sum = |f: Flow| Flow { key: f.key.aged(), ..f };
+        let (at_1, at_2) = (row(1, address(2), AT_1), row(1, address(2), AT_2));
+        let ends = |all: &[[Flow; 2]]| {
+            let mut stage = Stage::new();
+            for (second, [a, b]) in (10..).zip(all) {
+                stage.tells(1, second, &[*a]);
+                stage.tells(2, second, &[*b]);
+            }
+            stage.total().1
+        };
+        let lost = |ends: Vec<Option<BothEnds>>| ends.iter().flatten().map(|n| n.lost).sum::<u64>();
+        assert_eq!(lost(ends(&[[sum(at_1), sum(at_2)]; 2])), 6);
+        assert_eq!(ends(&[[at_1, sum(at_2)]]), [None, None], "the other end does not say of which");
+        assert_eq!(ends(&[[sum(at_1), at_2], [at_1, at_2]]), [None, None], "nor did it always");
+        // A receiver that has seen nothing at all is no reason for doubt.
+        let mut stage = Stage::new();
+        stage.tells(1, 10, &[at_1]);
+        stage.tells(2, 10, &[]);
+        assert_eq!(lost(stage.total().1), 100);
+        let names = stage.fleet.hosts_of([address(2), address(9)]);
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["node-2".into()]);
+    }
 
     #[test]
     fn each_packet_counts_at_its_sender_or_else_at_its_receiver() {

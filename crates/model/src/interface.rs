@@ -111,6 +111,17 @@ pub struct Host {
     pub cadence: Duration,
     /// The program that it runs: `tmon 0.2.0`.
     pub tool: String,
+    /// Whether its rows have inner addresses.
+    pub detail: Detail,
+}
+
+/// Whether a host reports rows with inner addresses or sums without them, and since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Inner addresses are reported.
+    pub inner: bool,
+    /// Since when it has been like this; `None` before anything is known.
+    pub since: Option<SystemTime>,
 }
 
 impl Host {
@@ -125,6 +136,14 @@ impl Host {
             between(self.since, other.since)?.saturating_add(between(self.taken, other.taken)?);
         let missing = self.missing.saturating_add(other.missing);
         Some(self.error.saturating_add(other.error).saturating_add(ends).saturating_add(missing))
+    }
+
+    /// Whether both have reported rows, or both sums, for all of their periods: otherwise what one
+    /// counted in a row, the other may have counted in a sum.
+    pub fn is_as_detailed_as(&self, other: &Host) -> bool {
+        let is_unknown = self.detail.since.is_none() || other.detail.since.is_none();
+        let [all, others] = [self, other].map(|h| h.detail.since <= h.since);
+        is_unknown || (all && others && self.detail.inner == other.detail.inner)
     }
 }
 

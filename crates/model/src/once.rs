@@ -133,6 +133,9 @@ impl Once {
             interfaces.get(place)?.live().filter(|h| h.off.is_none())
         };
         let (a, b) = (host(pair.first)?, host(pair.second)?);
+        if !a.is_as_detailed_as(b) {
+            return None;
+        }
         let apart = a.apart(b)?;
         let mut sum = BothEnds::default();
         for direction in 0..2 {

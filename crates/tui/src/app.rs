@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use feed::{
     CatchNews,
@@ -345,6 +345,20 @@ impl App {
             tunnel: self.tunnel,
             filter: self.filter.clone(),
         }
+    }
+
+    /// The addresses of the hosts whose rows are looked into, if only some are: on both ends, for a
+    /// row has the counts of both.
+    pub fn looked_into(&self) -> Vec<IpAddr> {
+        let scope = self.scope();
+        if scope.hosts == Within::All && scope.filter.is_empty() {
+            return Vec::new();
+        }
+        let Some(interval) = self.interval().filter(|i| i.once().is_of_fleet()) else {
+            return Vec::new();
+        };
+        let pairs: HashSet<Pair> = scope.rows(&interval).filter_map(|row| row.outer()).collect();
+        pairs.into_iter().flat_map(|pair| [pair.first, pair.second]).collect()
     }
 
     /// The rows of what is selected, as an expression.

@@ -208,6 +208,7 @@ impl Dashboard {
                 if self.update(msg, source)? {
                     return Ok(());
                 }
+                source.look_into(&self.app.looked_into());
                 if self.app.lens.is_some() {
                     self.see(source)?;
                     dirty = true;

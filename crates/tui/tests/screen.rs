@@ -932,6 +932,30 @@ fn a_fleet_of_more_hosts_than_fit_has_groups_by_their_names() {
 }
 
 #[test]
+fn hosts_that_are_entered_or_filtered_in_a_fleet_are_looked_into() {
+    let of = |keys: &str, hook: HookKind| {
+        let mut app = App::new(Start::default()).expect("no filter");
+        for t in 1..=3 {
+            let mut told = reading(t, many(t));
+            told.snapshot.interfaces.iter_mut().for_each(|i| i.hook = hook);
+            let at = Duration::from_secs(t);
+            update(&mut app, Msg::Reading(Box::new(told), at), at);
+        }
+        press(&mut app, keys);
+        let mut hosts = app.looked_into();
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    };
+    assert!(of("", HookKind::Fleet).is_empty(), "sums are enough");
+    let filtered = of("/ v n i : 1 0 0 0 0 Enter", HookKind::Fleet);
+    assert!(!filtered.is_empty() && filtered.len() < 9, "{filtered:?}");
+    let entered = of("j Enter", HookKind::Fleet);
+    assert!(entered.len() > 1, "with the other ends: {entered:?}");
+    assert!(of("j Enter", HookKind::Tcx).is_empty(), "a single host has all rows");
+}
+
+#[test]
 fn other_cannot_be_entered_and_says_why() {
     let mut app = app(many);
     press(&mut app, "- - - j G Enter");
