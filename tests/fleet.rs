@@ -116,6 +116,30 @@ fn loss_between_two_hosts_equals_the_droppers_count() {
     assert_eq!((&flow["outer_sname"], &flow["outer_dname"]), (&"a".into(), &"b".into()));
 }
 
+#[test]
+fn hosts_that_do_not_report_equally_often_are_compared() {
+    let world = TwoHosts::new();
+    let folder = tempfile::tempdir().unwrap();
+    let hosts = [("a", &world.a, "500ms"), ("b", &world.b, "2s")];
+    let recorders: Vec<_> = hosts
+        .iter()
+        .map(|(name, space, every)| {
+            let mut record = tmon();
+            record.args(["record", "--every", every, "--as", name, "--netns", space.name()]);
+            record.arg(folder.path().join(name).with_extension("tmon")).arg("eth0");
+            Started(record.stderr(Stdio::null()).spawn().unwrap())
+        })
+        .collect();
+    // However late each begins: at some time both have recorded two of the longer intervals.
+    until("both are compared", || {
+        let diff = tmon().args(["diff", "a.tmon", "b.tmon"]).current_dir(folder.path()).output();
+        let diff = diff.unwrap();
+        let text = String::from_utf8_lossy(&diff.stdout);
+        diff.status.success() && text.starts_with("a and b: ")
+    });
+    drop(recorders);
+}
+
 /// What a process has printed so far, one JSON object per line, and its errors.
 type Heard = Arc<Mutex<(Vec<Value>, String)>>;
 

@@ -22,7 +22,7 @@ use model::{
     snapshot::Snapshot,
 };
 use serde_json::Value;
-use testkit::ground;
+use testkit::{frames::pkt, ground};
 use tmon::kernel::{
     attach::Want,
     bpf::{Config, LAYOUT},
@@ -780,6 +780,48 @@ fn a_name_stands_for_the_interface_that_has_it_now() {
 /// An interface is moved to another namespace, as container runtimes do. Its links move with it,
 /// and every command finds them there; filters do not move. Another interface then gets its index
 /// and its name.
+/// A reader that sees an attached interface leave and come back continues, and counts nothing
+/// twice: neither in totals nor in the interval in which it came back.
+#[test]
+fn an_attached_interface_that_comes_back_counts_nothing_twice() {
+    for want in wants().into_iter().filter(|want| hook(*want) == "tcx") {
+        let g = ground();
+        let (there, netns) = (Space::new("c"), g.a.name());
+        let inside = pkt().eth().ip("10.9.0.1 > 10.9.0.2").udp(1, 2).data(40);
+        let frame = pkt().eth().ip("10.77.0.1 > 10.77.0.2").udp(50_000, 4789);
+        let frame = frame.vxlan(VNI).then(inside).bytes();
+        let send = |packets: u64| {
+            let (raw, index) = (g.a.raw(), g.a.link("eth0").index);
+            for _ in 0..packets {
+                inject(&raw, index, &frame);
+            }
+        };
+        done(&["attach", "eth0", "--netns", netns, "--rows", "1024", "--hook", hook(want)]);
+        send(10);
+        let mut reader = open(&g);
+        assert_eq!(vxlan(&mut reader).packets, 10);
+        let mut before = reader.read().unwrap();
+        for (count, sum) in [(7, 17), (5, 22)] {
+            g.a.ip(&format!("link set eth0 netns {}", there.name()));
+            told(&mut reader, "is gone");
+            there.ip(&format!("link set eth0 netns {netns}"));
+            told(&mut reader, "counting continues");
+            g.a.ip("link set eth0 up");
+            send(count);
+            let after = reader.read().unwrap();
+            closed(&after);
+            let happened = after.since(&before);
+            let total: Count = happened.rows.iter().map(|f| f.counters.total()).sum();
+            let books = happened.interfaces[0].books.counted;
+            assert_eq!((total.packets, books[0].packets + books[1].packets), (count, count));
+            assert_eq!(vxlan(&mut reader).packets, sum);
+            before = after;
+        }
+        let mut another = open(&g);
+        assert_eq!(vxlan(&mut another), vxlan(&mut reader));
+    }
+}
+
 #[test]
 fn an_interface_that_is_moved_is_found_where_it_is() {
     for want in wants() {

@@ -84,18 +84,22 @@ struct Both {
 
 impl Both {
     fn add(&mut self, interval: &Interval) {
-        let hosts: Vec<_> = interval.interfaces.iter().filter_map(|i| i.live()).collect();
-        let [a, b] = hosts[..] else { return };
-        let (beyond, seldom) = (interval.elapsed / 2, a.cadence.max(b.cadence));
-        let apart = a.apart(b).map(|apart| apart.saturating_sub(a.error + b.error));
+        let beyond = interval.elapsed / 2;
         let longer = match &self.open {
             Some(open) => Interval::sum([open, interval]),
             None => Some(interval.clone()),
         };
         let Some(interval) = &longer else { return };
-        if apart.is_none_or(|apart| apart > beyond) {
-            // A host that reports less often will report on this time later.
-            if interval.elapsed < seldom + seldom / 2 {
+        let hosts: Vec<_> = interval.interfaces.iter().filter_map(|i| i.live()).collect();
+        let [a, b] = hosts[..] else { return };
+        let near = |apart: Option<Duration>| {
+            apart.is_some_and(|apart| apart.saturating_sub(a.error + b.error) <= beyond)
+        };
+        if !near(a.apart(b)) {
+            // A host that reports less often will report on this time later; but if both have
+            // reported up to now, they did not begin at the same time.
+            let seldom = a.cadence.max(b.cadence);
+            if !near(a.apart_at_end(b)) && interval.elapsed < seldom + seldom / 2 {
                 self.open = longer;
             } else {
                 self.open = None;

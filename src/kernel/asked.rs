@@ -488,7 +488,13 @@ mod tests {
             ]
         );
         assert_eq!(outer, ["192.0.2.2 leaf-2 frr"]);
-        assert_eq!(ids, ["100 L2VNI in VRF red frr", "50 VRF red frr"]);
+        let red = ["100 L2VNI in VRF red frr", "50 VRF red frr"];
+        assert_eq!(ids, both(["vxlan", "vxlan-gpe"], red));
+    }
+
+    /// The ids of each of two kinds.
+    fn both(kinds: [&str; 2], ids: [&str; 2]) -> Vec<String> {
+        kinds.iter().flat_map(|kind| ids.map(|id| format!("{kind} {id}"))).collect()
     }
 
     #[test]
@@ -524,7 +530,7 @@ mod tests {
                 "192.0.2.8 east/node-b cilium",
             ]
         );
-        assert_eq!(ids, ["3 bridge blue ovn", "4 VRF edge ovn"]);
+        assert_eq!(ids, both(["geneve", "vxlan"], ["3 bridge blue ovn", "4 VRF edge ovn"]));
     }
 
     /// An answer of ovsdb-server 3.1: a bridge with three tunnels, and one with the physical

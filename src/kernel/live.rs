@@ -23,6 +23,7 @@ use super::space::{Space, View};
 use crate::kernel::{
     attach::{Attachment, Standing, Want},
     bpf::{Cells, Config, Port, Program},
+    clock::host,
     discover::{FoundTunnel, NetnsView, not_chosen},
     drop_watch::{self, DropRing, DropWatch},
     netlink::Link,
@@ -71,6 +72,43 @@ struct Kept {
     sums: Sums,
 }
 
+/// What tables that `tmon attach` pinned had counted when they were joined.
+struct Before {
+    books: Books,
+    rows: Rows,
+    beside: Beside,
+}
+
+impl Before {
+    /// Reads it. The tables go on counting, so the books may be ahead of the rows, or behind them;
+    /// on a quiet interface they are not.
+    fn of(program: &mut Program, id: u64) -> Result<Before> {
+        const TRIES: usize = 8;
+        let mut all = Gathered::default();
+        program.beside(id, &mut all)?;
+        let beside = Beside::new(all);
+        let mut cells = program.cells()?;
+        let mut rows = Rows::default();
+        for _ in 0..TRIES {
+            rows = Rows::default();
+            program.rows_beside(&cells, 0, &mut rows);
+            let now = program.cells()?;
+            if now.books() == mem::replace(&mut cells, now).books() {
+                break;
+            }
+        }
+        Ok(Before { books: cells.books(), rows, beside })
+    }
+}
+
+/// When programs were attached by `tmon attach`.
+#[derive(Clone, Copy)]
+struct Attached {
+    /// On the clock that runs while the machine sleeps, which is the same for all who join.
+    since_ns: u64,
+    since: SystemTime,
+}
+
 /// An interface that is or was watched.
 struct Watched {
     id: u64,
@@ -85,9 +123,11 @@ struct Watched {
     /// `None` if the interface is gone.
     program: Option<Program>,
     kept: Kept,
-    /// The counts kept before the tables pinned by `tmon attach` were released, and when these
-    /// began to count: if they are joined again, they still have their counts.
-    joined: Option<(SystemTime, Kept)>,
+    /// What was kept of tables before these; `None` if these are pinned and are counted only since
+    /// they were joined.
+    earlier: Option<Kept>,
+    /// What the tables had counted when they were joined, which is not counted here (again).
+    before: Option<Box<Before>>,
     /// When it last went away.
     gone: Option<Instant>,
     attachment: Option<Attachment>,
@@ -100,7 +140,7 @@ struct Watched {
     /// Another watched interface that its packets also pass.
     counted_on: Option<String>,
     /// When `tmon attach` attached the programs, if it did.
-    attached: Option<SystemTime>,
+    attached: Option<Attached>,
     /// UDP ports whose meaning was given by whoever attached the programs, and stays.
     chosen: Vec<u16>,
 }
@@ -156,6 +196,8 @@ pub struct Live {
     drops: Option<Dropping>,
     origin: Origin,
     since: SystemTime,
+    /// The same as [`Attached::since_ns`].
+    since_ns: u64,
     start: Instant,
     /// The namespaces' configuration of tunnels, if it is followed.
     overlay: Option<Arc<Overlay>>,
@@ -248,6 +290,7 @@ impl Live {
             drops: None,
             origin: origin::here(),
             since: SystemTime::now(),
+            since_ns: host::boot(),
             start: now,
             overlay: None,
         };
@@ -276,7 +319,12 @@ impl Live {
         // one.
         live.check_all();
         if live.is_attached() {
-            live.since = live.watched.iter().filter_map(|w| w.attached).min().unwrap_or(live.since);
+            live.since = live
+                .watched
+                .iter()
+                .filter_map(|w| Some(w.attached?.since))
+                .min()
+                .unwrap_or(live.since);
         }
         Ok(live)
     }
@@ -391,7 +439,7 @@ impl Live {
             self.trouble(self.watched[i].space, "lock ", &self.watched[i].name.clone(), held);
             let w = &self.watched[i];
             let mut books = w.kept.books;
-            books.add(&w.cells.books());
+            books.add(&w.books());
             interfaces.push(Interface {
                 loopback: w.loopback,
                 id: w.id,
@@ -401,7 +449,7 @@ impl Live {
                 hook: w.hook,
                 counted_on: w.counted_on.clone(),
                 stale: unread || !whole,
-                attached: w.attached,
+                attached: w.attached.map(|a| a.since),
                 books,
                 span: w.read,
                 fill,
@@ -424,13 +472,16 @@ impl Live {
 
     /// What is known beside the rows.
     fn beside(&mut self, interfaces: &[Interface]) -> Arc<Beside> {
-        let now = super::clock::host::packets();
+        let now = host::packets();
         let mut all = Gathered { now, ..Gathered::default() };
         for (i, interface) in interfaces.iter().enumerate() {
             let w = &mut self.watched[i];
             let Some(program) = &mut w.program else { continue };
             let mut own = Gathered { now, ..Gathered::default() };
             let trouble = program.beside(w.id, &mut own).err();
+            if let Some(before) = &w.before {
+                own = Beside::new(own).since(&before.beside).read().clone();
+            }
             if interface.loopback {
                 own.of_hook(Hook::Rx);
             }
@@ -833,7 +884,8 @@ impl Live {
                     name: "(gone)".to_owned(),
                     ifindex: 0,
                     loopback: false,
-                    joined: None,
+                    earlier: None,
+                    before: None,
                     attached: None,
                     counted_on: None,
                     ..w
@@ -885,7 +937,8 @@ impl Live {
         if self.watched.iter().filter(|w| w.program.is_some()).count() >= self.most {
             bail!("{} interfaces are already watched: name the ones that matter", self.most);
         }
-        let (program, attachment, attached, chosen) = match self.pins.join(&s.place, link.index) {
+        let (mut program, attachment, attached, chosen) = match self.pins.join(&s.place, link.index)
+        {
             Ok(Some((program, attachment, about))) => {
                 if let Some(differs) = about.differs(&self.config, self.want) {
                     self.notices.push(format!(
@@ -897,7 +950,8 @@ impl Live {
                 // since.
                 let chosen = about.config.chosen();
                 not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
-                (program, attachment, Some(about.since()), chosen)
+                let attached = Attached { since_ns: about.since_ns, since: about.since() };
+                (program, attachment, Some(attached), chosen)
             }
             joined => {
                 // Failing to join does not prevent watching it ourselves.
@@ -917,14 +971,35 @@ impl Live {
                 (program, attachment, None, chosen)
             }
         };
+        // Those that were attached before this watch bring counts from before. At the start these
+        // are what is asked for; later they would be of the interval in which they were joined.
+        let older = attached.is_some_and(|a| !first && a.since_ns < self.since_ns);
         if let Some(w) = before.map(|i| &mut self.watched[i]) {
-            if let Some((_, kept)) = w.joined.take().filter(|(since, _)| attached == Some(*since)) {
-                w.kept = kept;
+            let again = w.attached.zip(attached).is_some_and(|(a, b)| a.since_ns == b.since_ns);
+            w.before = match again || older {
+                true => Some(Box::new(Before::of(&mut program, w.id)?)),
+                false => None,
+            };
+            match (&w.before, &w.earlier) {
+                // The same tables: they counted on in the meantime.
+                (Some(before), Some(earlier)) if again => {
+                    w.kept = earlier.clone();
+                    w.kept.books.add(&before.books);
+                    w.kept.sums.add(&before.rows);
+                }
+                _ => w.earlier = (!older).then(|| w.kept.clone()),
             }
-            (w.program, w.attached, w.chosen) = (Some(program), attached, chosen);
+            if !again {
+                w.attached = attached;
+            }
+            (w.program, w.chosen) = (Some(program), chosen);
             w.is_back(link, attachment, &mut self.notices);
             return Ok(());
         }
+        let before = match older {
+            true => Some(Box::new(Before::of(&mut program, self.next)?)),
+            false => None,
+        };
         let w = Watched {
             id: self.next,
             space,
@@ -936,7 +1011,8 @@ impl Live {
             loopback: link.is_loopback(),
             program: Some(program),
             kept: Kept::default(),
-            joined: None,
+            earlier: (!older).then(Kept::default),
+            before,
             gone: None,
             hook: attachment.kind(),
             attachment: Some(attachment),
@@ -1099,24 +1175,39 @@ impl Watched {
         let Some(program) = &self.program else { return };
         // What cannot be read any more keeps its last values.
         self.cells = program.cells().unwrap_or(mem::take(&mut self.cells));
-        self.joined = self.attached.map(|since| (since, self.kept.clone()));
         let mut rows = Rows::default();
-        program.rows_beside(&self.cells, 0, &mut rows);
-        self.kept.books.add(&mem::take(&mut self.cells).books());
+        self.table_rows(0, &mut rows);
+        let books = self.books();
+        self.kept.books.add(&books);
         self.kept.sums.add(&rows);
-        self.program = None;
+        (self.program, self.before, self.cells) = (None, None, Cells::default());
         self.gone = Some(Instant::now());
     }
 
     /// Appends its rows: those of its tables, and the kept ones of former tables. Returns whether
     /// they are complete as well.
     fn rows(&self, interface: u16, rows: &mut Rows) -> (Fill, bool) {
-        let read = match &self.program {
-            Some(program) => program.rows_beside(&self.cells, interface, rows),
-            None => (Fill::default(), true),
-        };
+        let read = self.table_rows(interface, rows);
         self.kept.sums.push(interface, rows);
         read
+    }
+
+    /// Appends the rows of its tables, without what these had counted when they were joined.
+    fn table_rows(&self, interface: u16, rows: &mut Rows) -> (Fill, bool) {
+        let Some(program) = &self.program else { return (Fill::default(), true) };
+        let Some(before) = &self.before else {
+            return program.rows_beside(&self.cells, interface, rows);
+        };
+        let mut all = Rows::default();
+        let read = program.rows_beside(&self.cells, interface, &mut all);
+        rows.append(&all.beyond(&before.rows, &[Some(interface)], interface));
+        read
+    }
+
+    /// The books of its tables, without those from before they were joined.
+    fn books(&self) -> Books {
+        let books = self.cells.books();
+        self.before.as_ref().map_or(books, |before| books.since(&before.books))
     }
 
     fn is_back(&mut self, link: &Link, attachment: Attachment, notices: &mut Vec<String>) {

@@ -186,6 +186,10 @@ impl Source for Capture {
         }
     }
 
+    fn is_recorded(&self) -> bool {
+        true
+    }
+
     fn due(&self) -> Due {
         match (&self.next, self.is_read) {
             (Some(_), _) => Due::Always,

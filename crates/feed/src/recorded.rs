@@ -546,7 +546,7 @@ mod tests {
     use crate::{frame::FrameWriter, roll::Roll, sample};
     use model::{
         beside::{Claim, ClaimMessage, Claimed, Gathered, Handshakes, Opener},
-        flow::{Count, Flow, Hook, Key, Pair},
+        flow::{Count, Flow, Hook, Inner, Key, Pair},
         interface::Interface,
         rows::{Part, Rows},
     };
@@ -660,6 +660,38 @@ mod tests {
         assert_eq!(told, expected.map(|(names, n)| (names.to_owned(), n)));
         let packets = |i: &Interval| i.rows.iter().map(|f| f.counters.total().packets).sum::<u64>();
         assert_eq!(all.iter().map(packets).collect::<Vec<_>>(), [2, 8, 8]);
+    }
+
+    /// A frame of one of two hosts that send each other ten packets a second.
+    fn talks(own: u8, at: u64, every: u64) -> Frame {
+        let host = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let outer = Some(Pair { first: host(1), second: host(2) });
+        let inner = Inner::Pair(Pair { first: host(101), second: host(102) });
+        let key = Key { outer, inner, ..sample::key(7) };
+        let count = Count { packets: 10 * every, bytes: 1000 * every };
+        let mut rows = Rows::default();
+        rows.push(0, 0, &key, [count; 2], Part { swapped: own == 1, fragments: false });
+        let cadence = Duration::from_secs(every);
+        let mut frame = frame(if own == 1 { "a" } else { "b" }, u64::from(own), at, 0);
+        let interfaces = frame.interval.interfaces.clone();
+        let origin = frame.interval.origin.clone();
+        frame.interval = Interval::new(t(at), t(at + every), cadence, interfaces, rows);
+        frame.interval.origin = origin;
+        Frame { cadence, seq: at / every, local: vec![host(own)], ..frame }
+    }
+
+    #[test]
+    fn a_host_that_reports_seldom_is_not_taken_for_silent() {
+        for every in [1, 5, 30, 120] {
+            let seldom: Vec<_> = (0..600 / every).map(|n| talks(2, n * every, every)).collect();
+            let often: Vec<_> = (0..600).map(|n| talks(1, n, 1)).collect();
+            let all = read(&[&file(&often), &file(&seldom)], Between::default()).expect("read");
+            let mut series = crate::series::Series::new(0);
+            series.look_for_findings(model::detect::Known::default());
+            all.into_iter().for_each(|interval| series.step(interval));
+            let found: Vec<_> = series.findings().map(|f| f.text.clone()).collect();
+            assert!(found.is_empty(), "every {every} s: {found:?}");
+        }
     }
 
     /// A recording of these moments of several hosts, as a listener would write it.

@@ -128,6 +128,8 @@ pub struct Remote {
     taken: Option<SystemTime>,
     /// When something newer first arrived.
     newer: Option<Instant>,
+    /// When the previous reading was taken, or attempted.
+    read: Instant,
     /// How many more frames must arrive before all hosts have reported.
     missing: usize,
     notices: Vec<String>,
@@ -223,6 +225,7 @@ impl Remote {
             frames: None,
             taken: None,
             newer: None,
+            read: Instant::now(),
             missing: 0,
             notices: Vec::new(),
             focus: Focus::default(),
@@ -393,8 +396,9 @@ impl Remote {
                 self.wait(Instant::now() + LATE, is_over);
             }
         } else {
-            self.wait(self.newer.unwrap_or_else(Instant::now) + self.late(), is_over);
+            self.wait(self.newer.unwrap_or(self.read) + self.late(), is_over);
         }
+        self.read = Instant::now();
         // Take everything since the last reading, which may be long ago, but do not let a flooding
         // host delay this.
         let end = Instant::now() + LATE;
@@ -447,13 +451,12 @@ impl Source for Remote {
         self.focus.set(self.fleet.hosts_of(hosts.iter().copied()));
     }
 
-    /// Do not wait for hosts with long intervals while the user may press a key.
+    /// Do not wait for hosts while the user may press a key.
     fn due(&self) -> Due {
-        let slow = self.late() > 2 * Duration::from_secs(1);
-        let is_late = |since: Instant| since.elapsed() >= self.late();
+        let is_early = |since: Instant| since.elapsed() < self.late();
         match (self.taken, self.newer) {
-            (Some(_), None) if slow => Due::Later,
-            (Some(_), Some(since)) if slow && self.missing > 0 && !is_late(since) => Due::Later,
+            (Some(_), None) if is_early(self.read) => Due::Later,
+            (Some(_), Some(since)) if self.missing > 0 && is_early(since) => Due::Later,
             _ => Due::Always,
         }
     }

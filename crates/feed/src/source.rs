@@ -61,6 +61,11 @@ pub trait Source {
         None
     }
 
+    /// Whether it is finite, and can be played once it has been read.
+    fn is_recorded(&self) -> bool {
+        false
+    }
+
     /// When the next reading is available.
     fn due(&self) -> Due {
         Due::Always

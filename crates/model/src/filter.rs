@@ -227,7 +227,7 @@ impl Meanings<'_> {
             return Ok(AnyGroup { named, groups: Arc::default() });
         };
         let hint = match groups.all_paths().take(SHOWN).collect::<Vec<_>>() {
-            none if none.is_empty() => "a command that takes `--groups FILE`, with one".to_owned(),
+            none if none.is_empty() => "`--groups FILE`, a file of them".to_owned(),
             some if groups.all_paths().nth(SHOWN).is_none() => {
                 format!("one of {}", some.join(", "))
             }

@@ -124,18 +124,25 @@ pub struct Detail {
     pub since: Option<SystemTime>,
 }
 
+/// The time from one to the other, whichever comes first.
+fn between(a: Option<SystemTime>, b: Option<SystemTime>) -> Option<Duration> {
+    let (a, b) = (a?, b?);
+    Some(a.duration_since(b).unwrap_or_else(|e| e.duration()))
+}
+
 impl Host {
     /// How far apart in time the counts of two hosts may be, considering their clocks, the start
     /// and end of their periods, and gaps in them. `None` if unknown.
     pub fn apart(&self, other: &Host) -> Option<Duration> {
-        let between = |a: Option<SystemTime>, b: Option<SystemTime>| {
-            let (a, b) = (a?, b?);
-            Some(a.duration_since(b).unwrap_or_else(|e| e.duration()))
-        };
-        let ends =
-            between(self.since, other.since)?.saturating_add(between(self.taken, other.taken)?);
         let missing = self.missing.saturating_add(other.missing);
-        Some(self.error.saturating_add(other.error).saturating_add(ends).saturating_add(missing))
+        let since = between(self.since, other.since)?.saturating_add(missing);
+        Some(since.saturating_add(self.apart_at_end(other)?))
+    }
+
+    /// The same, considering only their clocks and the end of their periods.
+    pub fn apart_at_end(&self, other: &Host) -> Option<Duration> {
+        let error = self.error.saturating_add(other.error);
+        Some(between(self.taken, other.taken)?.saturating_add(error))
     }
 
     /// Whether both have reported rows, or both sums, for all of their periods: otherwise what one

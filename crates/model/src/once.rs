@@ -186,8 +186,29 @@ impl Once {
             sight.interfaces |= 1 << (row.interface() % 128);
             sight.arrived = sight.arrived.saturating_add(arrived);
         }
+        // With more interfaces than bits, look again at pairs that may have both hosts on one side.
+        let meets = |(pair, sights): (&Pair, &[Option<Sight>; 2])| match sights {
+            [Some(a), Some(b)] if a.interfaces & b.interfaces != 0 => {
+                Some((*pair, <[HashSet<u16>; 2]>::default()))
+            }
+            _ => None,
+        };
+        let mut exact: HashMap<_, _> = match interfaces.len() > 128 {
+            true => seen.iter().filter_map(meets).collect(),
+            false => HashMap::default(),
+        };
+        if !exact.is_empty() {
+            for row in rows.walk().filter(|r| once.has(r.interface())) {
+                if let Some(sides) = row.outer().and_then(|pair| exact.get_mut(&pair)) {
+                    sides[row.arrived().0].insert(row.interface());
+                }
+            }
+        }
         let side = |(pair, sights): (Pair, [Option<Sight>; 2])| match sights {
-            [Some(a), Some(b)] if a.interfaces & b.interfaces == 0 => {
+            [Some(a), Some(b)]
+                if a.interfaces & b.interfaces == 0
+                    || exact.get(&pair).is_some_and(|[a, b]| a.is_disjoint(b)) =>
+            {
                 let from = usize::from(b.arrived > a.arrived);
                 Some((pair, Side { from, interface: [a, b][from].interface }))
             }
@@ -362,6 +383,17 @@ mod tests {
             ),
             10
         );
+    }
+
+    #[test]
+    fn transit_packets_are_counted_once_however_many_interfaces_there_are() {
+        let many = interfaces(600);
+        for out in [1, 127, 128, 256, 512] {
+            let passes = [row(0, 2, [[10, 0], [0, 4]]), row(out, 2, [[0, 4], [10, 0]])];
+            assert_eq!(total(&passes, &many), 14, "{out}");
+            let mirror = row(out, 2, [[10, 4], [0, 0]]);
+            assert_eq!(total(&[passes[0], mirror], &many), 28, "{out}: both hosts on one side");
+        }
     }
 
     #[test]

@@ -715,11 +715,16 @@ impl Rows {
     /// indices of its interfaces; rows of those that no longer exist have moved to the interface
     /// `heir`.
     pub fn since(&self, older: &Rows, to: &[Option<u16>], heir: u16) -> Rows {
+        self.beyond(older, to, heir).folded()
+    }
+
+    /// The same, in parts at the places of the newer reading.
+    pub fn beyond(&self, older: &Rows, to: &[Option<u16>], heir: u16) -> Rows {
         let mut gone = Vec::new();
         let mut v4 = subtract(&self.v4, &moved(&older.v4, to, heir, &mut gone), &mut gone);
         let mut v6 = subtract(&self.v6, &moved(&older.v6, to, heir, &mut gone), &mut gone);
         settle(&mut v4, &mut v6, gone);
-        Rows { v4: Arc::new(v4), v6: Arc::new(v6) }.folded()
+        Rows { v4: Arc::new(v4), v6: Arc::new(v6) }
     }
 }
 

@@ -117,7 +117,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// # Errors
 /// The filter is invalid, standard output is not a terminal, or the terminal is gone.
 pub fn run(opts: TuiOptions, first: Option<Reading>, source: &mut dyn Source) -> Result<()> {
-    let recorded = source.due() != Due::Always;
+    let recorded = source.is_recorded();
     let mut app = App::new(Start { recorded, ..opts.start.clone() })?;
     if let Some(reading) = first {
         update::update(&mut app, Msg::Reading(Box::new(reading), Duration::ZERO), Duration::ZERO);
@@ -196,7 +196,9 @@ impl Dashboard {
             if self.session.ended() {
                 return Ok(());
             }
-            if self.now() >= due {
+            if self.now() >= due && source.due() == Due::Later && !source.is_recorded() {
+                due = self.now() + PATIENCE;
+            } else if self.now() >= due {
                 let msg = match source.due() {
                     Due::Later | Due::Never => Msg::Step,
                     Due::Always => match source.read() {

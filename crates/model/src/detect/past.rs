@@ -136,6 +136,38 @@ pub(super) struct Echo {
     pub(super) interface: u16,
 }
 
+/// Packets of one direction in an interval.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    packets: u64,
+    hooks: u8,
+    interface: u16,
+}
+
+impl Heard {
+    fn add(&mut self, more: Heard) {
+        if more.packets > 0 {
+            self.packets = self.packets.saturating_add(more.packets);
+            self.hooks |= more.hooks;
+            self.interface = more.interface;
+        }
+    }
+}
+
+/// The same, by who saw them: in a fleet, packets count where they are sent, but their sender may
+/// report on them much later than those who have received them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    counted: Heard,
+    arrived: Heard,
+}
+
+impl Passed {
+    fn heard(self) -> Heard {
+        if self.counted.packets > 0 { self.counted } else { self.arrived }
+    }
+}
+
 /// The detectors' memory.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
@@ -198,7 +230,7 @@ impl Past {
         self.clock = self.clock.saturating_add(interval.elapsed);
         self.time = Some(interval.taken);
         let (now, decay) = (self.now(), decay(interval.elapsed, HALF));
-        let mut active: HashMap<Party, [(u64, u8, u16); 2]> = HashMap::default();
+        let mut active: HashMap<Party, [Passed; 2]> = HashMap::default();
         let mut flooded: HashMap<Tunnel, HashMap<IpAddr, u64>> = HashMap::default();
         for row in interval.rows.walk().filter(|r| !r.other() && interval.once().counts(r)) {
             let flow = row.flow();
@@ -220,10 +252,11 @@ impl Past {
                     continue;
                 }
                 let ways = active.entry(party).or_default();
-                for (way, n) in [sent, back].into_iter().enumerate().filter(|(_, n)| *n > 0) {
-                    ways[way].0 = ways[way].0.saturating_add(n);
-                    ways[way].1 |= hooks(way);
-                    ways[way].2 = flow.interface;
+                for (way, n) in [sent, back].into_iter().enumerate() {
+                    let (hooks, interface) = (hooks(way), flow.interface);
+                    ways[way].counted.add(Heard { packets: n, hooks, interface });
+                    let packets = counters.cells[0][way].packets;
+                    ways[way].arrived.add(Heard { packets, hooks, interface });
                 }
             }
             let segment = key.innermost.unwrap_or(key.outermost);
@@ -252,7 +285,7 @@ impl Past {
             }
         }
         for (party, ways) in active {
-            self.talks.entry(party).or_default().hear(ways, now, decay);
+            self.talks.entry(party).or_default().hear(ways.map(Passed::heard), now, decay);
         }
         self.take_handshakes(interval);
         if interval.once().is_of_fleet() {
@@ -435,8 +468,8 @@ impl Talk {
     /// The shortest pause that means anything.
     const SHORTEST: Duration = Duration::from_secs(10);
 
-    fn hear(&mut self, now: [(u64, u8, u16); 2], moment: Moment, decay: f64) {
-        for (way, (packets, hooks, interface)) in now.into_iter().enumerate() {
+    fn hear(&mut self, now: [Heard; 2], moment: Moment, decay: f64) {
+        for (way, Heard { packets, hooks, interface }) in now.into_iter().enumerate() {
             let patience = self.patience(way);
             let asked = self.ways[1 - way].unanswered > 0;
             let course = &mut self.ways[way];
@@ -457,15 +490,15 @@ impl Talk {
             }
         }
         for way in 0..2 {
-            if now[way].0 > 0 && now[1 - way].0 == 0 {
+            if now[way].packets > 0 && now[1 - way].packets == 0 {
                 let course = &mut self.ways[way];
                 if course.unanswered == 0 {
                     course.asking = Some(moment);
                 }
-                course.unanswered = course.unanswered.saturating_add(now[way].0);
+                course.unanswered = course.unanswered.saturating_add(now[way].packets);
             }
         }
-        if now[0].0 > 0 && now[1].0 > 0 {
+        if now.iter().all(|way| way.packets > 0) {
             let [a, b] = [self.ways[0].lately, self.ways[1].lately];
             self.mutual = a.min(b) * Self::RARE >= a.max(b);
         }
