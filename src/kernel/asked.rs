@@ -591,7 +591,19 @@ mod tests {
         let rows = "{},".repeat(300_000);
         let many = format!(r#"{{"result":[{{"rows":[{rows}{{}}]}}]}}"#);
         let e = ovn::southbound(service(many.into())).expect_err("too many").to_string();
-        assert!(e.contains("a list of at most 200000 elements"), "{e}");
+        assert!(e.contains("at most 200000 elements of lists"), "{e}");
+        // Not in one list each, nor in many.
+        let table = format!(r#"{{"rows":[{}{{}}]}}"#, "{},".repeat(9_999));
+        let many = format!(r#"{{"result":[{}{table}]}}"#, format!("{table},").repeat(30));
+        let nodes = format!(r#"{{"nodes-added":[{}{{}}]}}"#, "{},".repeat(300_000));
+        let [ovn, cilium] = thread::scope(|scope| {
+            let ovn = scope.spawn(|| ovn::southbound(service(many.into())));
+            let cilium = scope.spawn(|| cilium::nodes(http_says(&nodes)));
+            [ovn, cilium].map(|thread| thread.join().expect("no panic"))
+        });
+        for e in [ovn, cilium].map(|told| told.expect_err("too many").to_string()) {
+            assert!(e.contains("at most 200000 elements of lists"), "{e}");
+        }
         let busy = http_answers("503 Service Unavailable", "\"agent not ready\"");
         let e = docker::containers(busy).expect_err("busy").to_string();
         assert_eq!(e, "503 Service Unavailable");
@@ -657,10 +669,15 @@ mod tests {
             )
         };
         let entries: Vec<String> = many().map(entry).collect();
-        for (service, told) in [
-            (Service::Ovs, ovs::ports(service(flood.into()))),
-            (Service::Cilium, cilium::pods(http_says(&format!("[{}]", entries.join(","))))),
-        ] {
+        let entries = format!("[{}]", entries.join(","));
+        // As in the program, each answer is read by a thread of its own.
+        let told = thread::scope(|scope| {
+            let ovs = scope.spawn(|| ovs::ports(service(flood.into())));
+            let cilium = scope.spawn(|| cilium::pods(http_says(&entries)));
+            [(Service::Ovs, ovs), (Service::Cilium, cilium)]
+                .map(|(service, thread)| (service, thread.join().expect("no panic")))
+        });
+        for (service, told) in told {
             let known = answers([(service, told)]).known().inner;
             assert_eq!(known.len(), MOST_NAMES);
             assert_eq!(known[&IpAddr::from([10, 0, 0, 7])].name, "p7␛[31m");

@@ -32,6 +32,9 @@ const MOST_PATTERNS: usize = 1000;
 /// Limit on the bytes of a pattern: the maximum length of a DNS name.
 const MOST_PATTERN: usize = 253;
 
+/// What exporters call everything that has no series of its own.
+const OTHER: &str = "other";
+
 /// A group in its [`Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group(u32);
@@ -138,6 +141,11 @@ impl Groups {
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         if parts.is_empty() {
             return Err(format!("{} names no group", shown(path)));
+        }
+        if parts == [OTHER] {
+            return Err(format!(
+                "in metrics `{OTHER}` is everything without series of its own: choose another name"
+            ));
         }
         if parts.len() > MOST_LEVELS {
             return Err(format!("{} has more than {MOST_LEVELS} levels", shown(path)));
@@ -585,6 +593,7 @@ mod tests {
         for (text, says) in [
             ("10.0.0.1 a\n10.0.0.2\n", "line 2: 10.0.0.2 is in no group"),
             ("10.0.0.1 /\n", "line 1: / names no group"),
+            ("10.0.0.1 /other\n", "line 1: in metrics `other` is everything"),
             ("10.0.0.0/33 a\n", "line 1: 10.0.0.0/33 is neither"),
             ("fd00:::1 a\n", "line 1: fd00:::1 is neither"),
             ("10.0.0.1 a/b/c/d/e/f/g/h/i\n", "has more than 8 levels"),

@@ -18,9 +18,9 @@ use foldhash::{HashMap, HashMapExt};
 use crate::{
     drops::{self, Drops},
     flow::{Books, Counters, Flow, Inner, InnerProto, Key, Kind, Pair, Tunnel},
-    interface::{GONE, Interface},
+    interface::Interface,
     rows::Rows,
-    snapshot::{Interval, places},
+    snapshot::Interval,
 };
 
 /// How far back the history reaches.
@@ -167,17 +167,11 @@ impl History {
         }
         for frame in self.frames.iter().take_while(|f| f.number <= number) {
             elapsed += frame.interval.elapsed;
-            let to = places(&frame.interval.interfaces, &interfaces);
-            let heir = interfaces.iter().position(|i| i.id == GONE).map(|i| i as u16);
-            let place = |i: u16| to.get(usize::from(i)).copied().flatten().or(heir).unwrap_or(i);
+            let to = frame.interval.add_books(&mut interfaces);
             for row in frame.interval.rows.iter() {
-                sums.entry((place(row.interface), row.key)).or_default().add(&row.counters);
-            }
-            for (i, from) in frame.interval.interfaces.iter().zip(0..) {
-                if let Some(sum) = interfaces.get_mut(usize::from(place(from))) {
-                    sum.books.add(&i.books);
-                    sum.span += i.span;
-                }
+                let interface = to.get(usize::from(row.interface)).copied();
+                let interface = interface.unwrap_or(row.interface);
+                sums.entry((interface, row.key)).or_default().add(&row.counters);
             }
         }
         let mut rows = Rows::default();
@@ -401,6 +395,23 @@ mod tests {
         assert_eq!(less.len(), 50 + 60 + 1);
         let total = |r: &Rows| r.iter().map(|f| f.counters.total()).sum::<Count>();
         assert_eq!(total(&less), total(&all.rows));
+    }
+
+    #[test]
+    fn a_total_keeps_the_interfaces_of_earlier_intervals_apart() {
+        let mut h = History::default();
+        let mut last = 0;
+        for (at, name) in [(0, "eth0"), (1, "eth1")] {
+            let mut one = interval(at, [row(2, 1, 1, 10)]);
+            one.interfaces = vec![Interface::new(at, name)];
+            last = h.push(&one);
+        }
+        let total = h.total_until(last).expect("both are kept");
+        let names: Vec<_> = total.interfaces.iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(names, ["eth1", "eth0"]);
+        let mut places: Vec<_> = total.rows.iter().map(|f| f.interface).collect();
+        places.sort_unstable();
+        assert_eq!(places, [0, 1]);
     }
 
     #[test]

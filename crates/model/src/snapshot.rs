@@ -201,6 +201,24 @@ impl Interval {
         Interval { origin, interfaces, rows, drops, beside, overlay, once, ..*self }
     }
 
+    /// Adds the books of its interfaces to those of a sum, which gets the interfaces that it does
+    /// not have unless those that are gone share an entry. Returns their places there.
+    pub(crate) fn add_books(&self, interfaces: &mut Vec<Interface>) -> Vec<u16> {
+        let heir = interfaces.iter().position(|i| i.id == GONE);
+        let mut to = Vec::with_capacity(self.interfaces.len());
+        for (i, place) in self.interfaces.iter().zip(places(&self.interfaces, interfaces)) {
+            let place = place.map(usize::from).or(heir).unwrap_or_else(|| {
+                let (books, span) = (Books::default(), Duration::ZERO);
+                interfaces.push(Interface { books, span, ..i.clone() });
+                interfaces.len() - 1
+            });
+            interfaces[place].books.add(&i.books);
+            interfaces[place].span += i.span;
+            to.push(place as u16);
+        }
+        to
+    }
+
     /// Several intervals of one host as one, oldest first. The interfaces are those of the last
     /// one; the counts of others stay with those that are gone, or at the place that they had.
     pub fn sum<'a, I>(all: I) -> Option<Interval>
@@ -219,20 +237,7 @@ impl Interval {
         let mut hosts: HashMap<u16, (Option<SystemTime>, Duration)> = HashMap::new();
         for interval in all.clone() {
             elapsed += interval.elapsed;
-            let heir = interfaces.iter().position(|i| i.id == GONE);
-            let mut to = Vec::with_capacity(interval.interfaces.len());
-            for (i, place) in
-                interval.interfaces.iter().zip(places(&interval.interfaces, &interfaces))
-            {
-                let place = place.map(usize::from).or(heir).unwrap_or_else(|| {
-                    let (books, span) = (Books::default(), Duration::ZERO);
-                    interfaces.push(Interface { books, span, ..i.clone() });
-                    interfaces.len() - 1
-                });
-                interfaces[place].books.add(&i.books);
-                interfaces[place].span += i.span;
-                to.push(place as u16);
-            }
+            let to = interval.add_books(&mut interfaces);
             for (i, place) in interval.interfaces.iter().zip(&to) {
                 let host = interfaces.get_mut(usize::from(*place)).and_then(|i| i.host.as_mut());
                 let (Some(host), Some(then)) = (host, &i.host) else { continue };

@@ -42,8 +42,11 @@ impl IpEntry {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Cluster {
-    nodes_added: Option<Vec<Node>>,
+    nodes_added: Option<Nodes>,
 }
+
+#[derive(Deserialize)]
+struct Nodes(#[serde(deserialize_with = "few")] Vec<Node>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -51,8 +54,11 @@ struct Node {
     #[serde(default)]
     name: String,
     primary_address: Option<Addressing>,
-    secondary_addresses: Option<Vec<Element>>,
+    secondary_addresses: Option<Elements>,
 }
+
+#[derive(Deserialize)]
+struct Elements(#[serde(deserialize_with = "few")] Vec<Element>);
 
 #[derive(Default, Deserialize)]
 struct Addressing {
@@ -69,7 +75,7 @@ struct Element {
 impl Node {
     fn named(self) -> impl Iterator<Item = (IpAddr, String)> {
         let Addressing { ipv4, ipv6 } = self.primary_address.unwrap_or_default();
-        let others = self.secondary_addresses.into_iter().flatten();
+        let others = self.secondary_addresses.into_iter().flat_map(|Elements(all)| all);
         let name = Some(self.name).filter(|name| !name.is_empty());
         let all = ipv4.into_iter().chain(ipv6).chain(others);
         all.filter_map(move |at| Some((at.ip.parse().ok()?, name.clone()?)))
@@ -85,5 +91,6 @@ pub(super) fn pods(line: Line) -> io::Result<Said> {
 /// The nodes.
 pub(super) fn nodes(line: Line) -> io::Result<Said> {
     let all: Cluster = line.get("/v1/cluster/nodes")?;
-    Ok(Said::outer(all.nodes_added.into_iter().flatten().flat_map(Node::named)))
+    let nodes = all.nodes_added.into_iter().flat_map(|Nodes(all)| all);
+    Ok(Said::outer(nodes.flat_map(Node::named)))
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A connection to a service of this host, with limits on the time and the bytes of an answer.
 use std::{
+    cell::Cell,
     fmt,
     io::{self, Read, Write},
     marker::PhantomData,
@@ -24,8 +25,14 @@ use serde::{
 /// Limits on one answer: its time and its bytes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) const MOST_BYTES: usize = 32 << 20;
-/// Limit on the elements of a list in an answer: a few bytes of JSON may become hundreds in memory.
+/// Limit on the elements of all lists of an answer: a few bytes of JSON may become hundreds in
+/// memory.
 const MOST_ELEMENTS: usize = 200_000;
+
+thread_local! {
+    /// The elements of the answer being read so far. Each answer has a thread of its own.
+    static ELEMENTS: Cell<usize> = const { Cell::new(0) };
+}
 
 /// A connection to a service, with a deadline.
 pub(super) struct Line {
@@ -132,7 +139,7 @@ impl Write for Line {
     }
 }
 
-/// A list with a limited number of elements.
+/// A list, which together with the others of its answer has a limited number of elements.
 pub(super) fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -142,15 +149,17 @@ pub(super) fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MOST_ELEMENTS} elements")
+            write!(f, "at most {MOST_ELEMENTS} elements of lists")
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
             let mut all = Vec::new();
             while let Some(element) = list.next_element()? {
-                if all.len() >= MOST_ELEMENTS {
-                    return Err(Error::invalid_length(all.len() + 1, &self));
+                let so_far = ELEMENTS.get() + 1;
+                if so_far > MOST_ELEMENTS {
+                    return Err(Error::invalid_length(so_far, &self));
                 }
+                ELEMENTS.set(so_far);
                 all.push(element);
             }
             Ok(all)
