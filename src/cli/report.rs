@@ -281,22 +281,27 @@ fn begin(part: &Part, most: Duration, flag: &Arc<AtomicBool>) -> Result<JoinHand
     let flag = Arc::clone(flag);
     let wait = move || {
         let end = Instant::now() + most;
-        while matches!(child.0.try_wait(), Ok(None)) {
-            if dump::wait(Instant::now() + Duration::from_millis(50), &flag)
-                || Instant::now() >= end
-            {
-                _ = child.0.kill();
-                break;
+        let mut why = None;
+        while why.is_none() && matches!(child.0.try_wait(), Ok(None)) {
+            if dump::wait(Instant::now() + Duration::from_millis(50), &flag) {
+                why = Some("interrupted before it was finished".to_owned());
+            } else if Instant::now() >= end {
+                let most = spoken(most);
+                why = Some(format!("not finished after {most}: report less, with --between"));
             }
+        }
+        if why.is_some() {
+            _ = child.0.kill();
         }
         let status = child.0.wait();
         let mut text = printed.join().unwrap_or_default();
         text.push_str(&said.join().unwrap_or_default());
-        match status {
+        match (status, why) {
             // The output covers findings and failures alike.
-            Ok(status) if status.code().is_some() => {}
-            Ok(status) => text.push_str(&format!("the command was ended: {status}\n")),
-            Err(e) => text.push_str(&format!("{e}\n")),
+            (Ok(status), _) if status.code().is_some() => {}
+            (Ok(_), Some(why)) => text.push_str(&format!("{why}\n")),
+            (Ok(status), None) => text.push_str(&format!("the command was ended: {status}\n")),
+            (Err(e), _) => text.push_str(&format!("{e}\n")),
         }
         if text.is_empty() {
             text.push_str(NOTHING);
