@@ -134,7 +134,7 @@ fn groups_of_hosts_are_in_every_format() {
     let of_asia = ["--groups", file, "--filter", "group:asia"];
     for (more, says) in [
         (&of_asia[..], "'asia' is not a group of hosts; try one of eu, eu/zone-a, eu/zone-b"),
-        (&of_asia[2..], "there are no groups of hosts; try a command that takes `--groups FILE`"),
+        (&of_asia[2..], "there are no groups of hosts; try `--groups FILE`, a file of them"),
     ] {
         let out = tmon(&[&["replay", capture], more].concat());
         let said = String::from_utf8_lossy(&out.stderr);
