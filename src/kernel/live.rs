@@ -103,7 +103,7 @@ impl Before {
 
 /// When programs were attached by `tmon attach`.
 #[derive(Clone, Copy)]
-struct Attached {
+struct AttachTime {
     /// On the clock that runs while the machine sleeps, which is the same for all who join.
     since_ns: u64,
     since: SystemTime,
@@ -140,7 +140,7 @@ struct Watched {
     /// Another watched interface that its packets also pass.
     counted_on: Option<String>,
     /// When `tmon attach` attached the programs, if it did.
-    attached: Option<Attached>,
+    attached: Option<AttachTime>,
     /// UDP ports whose meaning was given by whoever attached the programs, and stays.
     chosen: Vec<u16>,
 }
@@ -196,7 +196,7 @@ pub struct Live {
     drops: Option<Dropping>,
     origin: Origin,
     since: SystemTime,
-    /// The same as [`Attached::since_ns`].
+    /// The same as [`AttachTime::since_ns`].
     since_ns: u64,
     start: Instant,
     /// The namespaces' configuration of tunnels, if it is followed.
@@ -950,7 +950,7 @@ impl Live {
                 // since.
                 let chosen = about.config.chosen();
                 not_chosen(ports, &chosen).for_each(|p| program.set_port(p));
-                let attached = Attached { since_ns: about.since_ns, since: about.since() };
+                let attached = AttachTime { since_ns: about.since_ns, since: about.since() };
                 (program, attachment, Some(attached), chosen)
             }
             joined => {
@@ -974,12 +974,10 @@ impl Live {
         // Those that were attached before this watch bring counts from before. At the start these
         // are what is asked for; later they would be of the interval in which they were joined.
         let older = attached.is_some_and(|a| !first && a.since_ns < self.since_ns);
+        let mut joined = |id| Before::of(&mut program, id).map(Box::new);
         if let Some(w) = before.map(|i| &mut self.watched[i]) {
             let again = w.attached.zip(attached).is_some_and(|(a, b)| a.since_ns == b.since_ns);
-            w.before = match again || older {
-                true => Some(Box::new(Before::of(&mut program, w.id)?)),
-                false => None,
-            };
+            w.before = (again || older).then(|| joined(w.id)).transpose()?;
             match (&w.before, &w.earlier) {
                 // The same tables: they counted on in the meantime.
                 (Some(before), Some(earlier)) if again => {
@@ -996,10 +994,7 @@ impl Live {
             w.is_back(link, attachment, &mut self.notices);
             return Ok(());
         }
-        let before = match older {
-            true => Some(Box::new(Before::of(&mut program, self.next)?)),
-            false => None,
-        };
+        let before = older.then(|| joined(self.next)).transpose()?;
         let w = Watched {
             id: self.next,
             space,

@@ -24,7 +24,7 @@ use crate::sticky::Sticky;
 use model::{
     detect::{Finding, Severity, Topic},
     flow::{Count, Kind, Stop, Tunnel},
-    groups::{Group, Groups},
+    groups::{Group, Groups, OTHER},
     interface::Fill,
     rows::Row,
     snapshot::Interval,
@@ -45,8 +45,6 @@ pub struct SeriesLimits {
 /// The maximum number of interfaces with series of their own, and of drop reasons.
 const INTERFACES: usize = 640;
 const REASONS: usize = 128;
-/// The label of everything without series of its own.
-const OTHER: &str = "other";
 /// The stops of an interface; the others occur in captures only.
 const STOPS: [Stop; 6] =
     [Stop::Plain, Stop::NonIp, Stop::Fragment, Stop::Truncated, Stop::Malformed, Stop::TooDeep];

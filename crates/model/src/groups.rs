@@ -33,7 +33,7 @@ const MOST_PATTERNS: usize = 1000;
 const MOST_PATTERN: usize = 253;
 
 /// What exporters call everything that has no series of its own.
-const OTHER: &str = "other";
+pub const OTHER: &str = "other";
 
 /// A group in its [`Groups`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

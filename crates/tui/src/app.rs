@@ -351,12 +351,11 @@ impl App {
     /// row has the counts of both.
     pub fn looked_into(&self) -> Vec<IpAddr> {
         let scope = self.scope();
-        if scope.hosts == Within::All && scope.filter.is_empty() {
+        let is_of_fleet = self.series.newest().is_some_and(|i| i.once().is_of_fleet());
+        if !is_of_fleet || (scope.hosts == Within::All && scope.filter.is_empty()) {
             return Vec::new();
         }
-        let Some(interval) = self.interval().filter(|i| i.once().is_of_fleet()) else {
-            return Vec::new();
-        };
+        let Some(interval) = self.interval() else { return Vec::new() };
         let pairs: HashSet<Pair> = scope.rows(&interval).filter_map(|row| row.outer()).collect();
         pairs.into_iter().flat_map(|pair| [pair.first, pair.second]).collect()
     }
